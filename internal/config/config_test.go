@@ -1,0 +1,159 @@
+package config
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func file(t *testing.T, content string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func wantError(t *testing.T, err error, want string) {
+	t.Helper()
+	switch {
+	case want == "" && err != nil:
+		t.Errorf("error %v, want none", err)
+	case want != "" && err == nil:
+		t.Errorf("no error, want one with %q", want)
+	case want != "" && !strings.Contains(err.Error(), want):
+		t.Errorf("error %q, want %q in it", err, want)
+	}
+}
+
+func TestLoadMenderMerges(t *testing.T) {
+	m, err := LoadMender(Files{
+		Main:     file(t, "\xef\xbb\xbf"+`{"rootfsparta": "/dev/a", "ServerURL": "https://x", "Servers": [1, {}]}`),
+		Fallback: file(t, `{"RootfsPartA": "/dev/other", "RootfsPartB": "/dev/b", "StateScriptTimeoutSeconds": 5}`),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Mender{RootfsPartA: "/dev/a", RootfsPartB: "/dev/b", StateScriptTimeoutSeconds: 5}
+	if diff := cmp.Diff(want, m); diff != "" {
+		t.Errorf("LoadMender (-want +got):\n%s", diff)
+	}
+	if got := m.ScriptTimeout(); got != 5*time.Second {
+		t.Errorf("ScriptTimeout = %v, want 5s", got)
+	}
+	if got := m.ScriptRetryInterval(); got != time.Minute {
+		t.Errorf("ScriptRetryInterval = %v, want Mender's default of 1m", got)
+	}
+}
+
+func TestLoadMenderErrors(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "none")
+	tests := []struct {
+		name  string
+		files Files
+		want  string
+	}{
+		{"both missing", Files{Main: missing, Fallback: missing}, ""},
+		{"asked for and missing", Files{Main: missing, MainRequired: true}, missing},
+		{"broken", Files{Main: file(t, "{\n\"RootfsPartA\": \n}")}, "line 3"},
+		{"cut", Files{Main: file(t, "{\n\"RootfsPartA\": \"x\"\n")}, "ends before"},
+		{"wrong type", Files{Main: file(t, `{"RootfsPartA": 7}`)}, `"RootfsPartA" is a number, want string`},
+		{"trailing", Files{Main: file(t, `{} {}`)}, "something follows"},
+		{"both kinds of keys", Files{Main: file(t, `{"ArtifactVerifyKey": "a", "ArtifactVerifyKeys": ["b"]}`)}, "use one"},
+		{"negative", Files{Main: file(t, `{"StateScriptTimeoutSeconds": -1}`)}, "negative"},
+		{"boot utilities", Files{Main: file(t, `{"BootUtilitiesSetActivePart": "x"}`)}, "not supported"},
+		{"too large", Files{Main: file(t, strings.Repeat(" ", maxFile+1))}, "larger than"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := LoadMender(tt.files)
+			wantError(t, err, tt.want)
+		})
+	}
+}
+
+func TestSlots(t *testing.T) {
+	for _, tt := range []struct {
+		m    Mender
+		want string
+	}{
+		{Mender{RootfsPartA: "a", RootfsPartB: "b"}, ""},
+		{Mender{RootfsPartA: "a"}, "not both set"},
+		{Mender{RootfsPartA: "a", RootfsPartB: "a"}, "same value"},
+	} {
+		_, _, err := tt.m.Slots()
+		wantError(t, err, tt.want)
+	}
+}
+
+func TestLoadAgent(t *testing.T) {
+	for _, tt := range []struct{ name, content, want string }{
+		{"empty object", `{}`, ""},
+		{"settings", `{"Reboot": "never", "AllowUnsigned": true, "FileSystems": ["ext4"]}`, ""},
+		{"unknown key", `{"AllowUnsinged": true}`, "AllowUnsinged"},
+		{"reboot", `{"Reboot": "maybe"}`, `"Reboot" is "maybe"`},
+		{"attempts", `{"MaxAttempts": 0}`, "MaxAttempts"},
+		{"health time", `{"HealthTimeoutSeconds": 0}`, "HealthTimeoutSeconds"},
+		{"file systems", `{"FileSystems": []}`, "FileSystems"},
+		{"health directory", `{"HealthDir": ""}`, "HealthDir"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := LoadAgent(file(t, tt.content), true)
+			wantError(t, err, tt.want)
+		})
+	}
+	got, err := LoadAgent(filepath.Join(t.TempDir(), "none"), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(DefaultAgent(), got); diff != "" {
+		t.Errorf("no file (-want +got):\n%s", diff)
+	}
+	if !got.VerifyWritten || got.AllowUnsigned || got.AllowDowngrade {
+		t.Errorf("defaults are not the safe ones: %+v", got)
+	}
+}
+
+func TestDeviceType(t *testing.T) {
+	for _, tt := range []struct{ content, want, err string }{
+		{"device_type=board\n", "board", ""},
+		{"# comment\n device_type=board", "board", ""},
+		{"device_type = board \r\n\r\n", "board", ""},
+		{"device_type=a=b\n", "a=b", ""},
+		{"device_type=\n", "", "is empty"},
+		{"", "", "no such key"},
+		{"board\n", "", "not key=value"},
+		{"device_type=a\ndevice_type=b\n", "", "given twice"},
+	} {
+		got, err := DeviceType(file(t, tt.content))
+		if got != tt.want {
+			t.Errorf("DeviceType(%q) = %q, want %q", tt.content, got, tt.want)
+		}
+		wantError(t, err, tt.err)
+	}
+	if _, err := DeviceType(filepath.Join(t.TempDir(), "none")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("missing file: %v, want fs.ErrNotExist", err)
+	}
+}
+
+func TestArtifactInfo(t *testing.T) {
+	for content, want := range map[string]string{"artifact_name=r1\nartifact_group=g\n": "r1", "other=1\n": ""} {
+		got, err := ArtifactInfo(file(t, content))
+		if err != nil || got != want {
+			t.Errorf("ArtifactInfo(%q) = %q, %v, want %q", content, got, err, want)
+		}
+	}
+	if got, err := ArtifactInfo(filepath.Join(t.TempDir(), "none")); got != "" || err != nil {
+		t.Errorf("missing file: %q, %v", got, err)
+	}
+	if _, err := ArtifactInfo(file(t, "junk\n")); err == nil {
+		t.Error("junk is accepted")
+	}
+}

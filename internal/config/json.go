@@ -1,0 +1,74 @@
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+)
+
+// maxFile bounds a configuration file, in bytes.
+const maxFile = 1 << 20
+
+// readFile returns the content of a configuration file. The error wraps
+// fs.ErrNotExist if there is none.
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() // read only
+	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > maxFile {
+		return nil, fmt.Errorf("%s: larger than %d bytes", path, maxFile)
+	}
+	return bytes.TrimPrefix(b, []byte("\xef\xbb\xbf")), nil // editors on Windows add this mark
+}
+
+// decodeFile merges the JSON object in the file at path into each of the
+// values. A missing file leaves them alone, unless it is required.
+func decodeFile(path string, required, strict bool, into any) error {
+	b, err := readFile(path)
+	if errors.Is(err, fs.ErrNotExist) && !required {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
+	dec := json.NewDecoder(bytes.NewReader(b))
+	if strict {
+		dec.DisallowUnknownFields()
+	}
+	if err := dec.Decode(into); err != nil {
+		return fmt.Errorf("configuration %s: %s", path, describe(b, dec, err))
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("configuration %s: line %d: something follows the object", path, lineAt(b, dec.InputOffset()))
+	}
+	return nil
+}
+
+// describe puts a JSON error into the words of somebody who edits the file.
+func describe(b []byte, dec *json.Decoder, err error) string {
+	if se, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return fmt.Sprintf("line %d: %v", lineAt(b, se.Offset), se)
+	}
+	if te, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return fmt.Sprintf("line %d: %q is a %s, want %s", lineAt(b, te.Offset), te.Field, te.Value, te.Type)
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Sprintf("line %d: the file ends before the object does", lineAt(b, int64(len(b))))
+	}
+	return fmt.Sprintf("line %d: %s", lineAt(b, dec.InputOffset()), strings.TrimPrefix(err.Error(), "json: "))
+}
+
+func lineAt(b []byte, offset int64) int {
+	return 1 + bytes.Count(b[:min(int(offset), len(b))], []byte("\n"))
+}

@@ -1,0 +1,125 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+)
+
+// Default paths (source: Mender client).
+const (
+	DefaultDataDir   = "/var/lib/mender"
+	DefaultConfigDir = "/etc/mender"
+)
+
+// Mender is what standalone mode uses of mender.conf. Paths are as written in
+// the file.
+type Mender struct {
+	RootfsPartA string
+	RootfsPartB string
+
+	// ArtifactVerifyKey and ArtifactVerifyKeys name public keys; with either,
+	// unsigned artifacts are refused. They exclude each other.
+	ArtifactVerifyKey  string
+	ArtifactVerifyKeys []string
+
+	DeviceTypeFile string
+
+	StateScriptTimeoutSeconds       int
+	StateScriptRetryIntervalSeconds int
+	StateScriptRetryTimeoutSeconds  int
+
+	// Tools that stand in for the native boot environment. They are not
+	// supported; a device that needs them is refused rather than guessed at.
+	BootUtilitiesSetActivePart     string
+	BootUtilitiesGetNextActivePart string
+}
+
+// Files says where to find mender.conf.
+type Files struct {
+	// Main overrides Fallback key by key. Empty names are skipped.
+	Main, Fallback string
+	// MainRequired means that the user asked for Main by name.
+	MainRequired, FallbackRequired bool
+}
+
+// LoadMender reads both files.
+func LoadMender(files Files) (Mender, error) {
+	var m Mender
+	for _, f := range []struct {
+		path     string
+		required bool
+	}{{files.Fallback, files.FallbackRequired}, {files.Main, files.MainRequired}} {
+		if f.path == "" {
+			continue
+		}
+		if err := decodeFile(f.path, f.required, false, &m); err != nil {
+			return Mender{}, err
+		}
+	}
+	return m, m.check()
+}
+
+func (m Mender) check() error {
+	switch {
+	case m.ArtifactVerifyKey != "" && len(m.ArtifactVerifyKeys) > 0:
+		return errors.New("mender.conf: both ArtifactVerifyKey and ArtifactVerifyKeys are set: use one")
+	case m.StateScriptTimeoutSeconds < 0, m.StateScriptRetryIntervalSeconds < 0, m.StateScriptRetryTimeoutSeconds < 0:
+		return errors.New("mender.conf: a StateScript…Seconds value is negative")
+	case m.BootUtilitiesSetActivePart != "" || m.BootUtilitiesGetNextActivePart != "":
+		return errors.New("mender.conf: BootUtilitiesSetActivePart and BootUtilitiesGetNextActivePart are not supported")
+	}
+	return nil
+}
+
+// Slots returns the device paths of both slots, or what is missing.
+func (m Mender) Slots() (a, b string, err error) {
+	if m.RootfsPartA == "" || m.RootfsPartB == "" {
+		return "", "", errors.New("mender.conf: RootfsPartA and RootfsPartB are not both set, so a rootfs-image cannot be installed")
+	}
+	if m.RootfsPartA == m.RootfsPartB {
+		return "", "", fmt.Errorf("mender.conf: RootfsPartA and RootfsPartB cannot be set to the same value %q", m.RootfsPartA)
+	}
+	return m.RootfsPartA, m.RootfsPartB, nil
+}
+
+// KeyFiles returns the names of the verification key files.
+func (m Mender) KeyFiles() []string {
+	if m.ArtifactVerifyKey != "" {
+		return []string{m.ArtifactVerifyKey}
+	}
+	return m.ArtifactVerifyKeys
+}
+
+// DeviceTypePath returns the device type file, by default in the data
+// directory.
+func (m Mender) DeviceTypePath(dataDir string) string {
+	if m.DeviceTypeFile != "" {
+		return m.DeviceTypeFile
+	}
+	return filepath.Join(dataDir, "device_type")
+}
+
+// Limits of state scripts; a zero value stands for Mender's default.
+func (m Mender) scriptSeconds(v, otherwise int) time.Duration {
+	if v == 0 {
+		v = otherwise
+	}
+	return time.Duration(v) * time.Second
+}
+
+// ScriptTimeout bounds one run of a state script.
+func (m Mender) ScriptTimeout() time.Duration {
+	return m.scriptSeconds(m.StateScriptTimeoutSeconds, 3600)
+}
+
+// ScriptRetryInterval is the pause before a script that asked for it runs again.
+func (m Mender) ScriptRetryInterval() time.Duration {
+	return m.scriptSeconds(m.StateScriptRetryIntervalSeconds, 60)
+}
+
+// ScriptRetryTimeout bounds the time in which a script may ask to run again.
+func (m Mender) ScriptRetryTimeout() time.Duration {
+	return m.scriptSeconds(m.StateScriptRetryTimeoutSeconds, 1800)
+}

@@ -1,0 +1,157 @@
+package policy
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+)
+
+// Device is what the decision needs to know of the device. Digests are
+// lower-case hexadecimal.
+type Device struct {
+	InstalledName     string         // artifact name of the running slot
+	InstalledVersion  string         // version of the running slot, "" if unknown
+	InstalledDigest   string         // manifest digest of the running artifact, "" if unknown
+	InstalledChecksum string         // payload checksum of the running slot, "" if unknown
+	FailedAttempts    map[string]int // manifest digest to trials that failed
+	MaxAttempts       int            // trials before an artifact is refused
+	AllowUnsigned     bool
+	AllowDowngrade    bool
+	SlotSize          int64 // bytes
+}
+
+// Candidate is one artifact found on a stick.
+type Candidate struct {
+	File     string // name on the stick, for people
+	Err      error  // why it is unreadable or not for this device; nil if it is
+	Name     string // artifact name
+	Version  string // "" if the artifact does not say
+	Digest   string // of the manifest: the artifact's identity
+	Checksum string // of the payload
+	Size     int64  // of the payload, bytes
+	Verified bool   // signed by a key of the device
+}
+
+// Rule names the rule that decided about a candidate.
+type Rule string
+
+// The rules, in the order in which they are applied.
+const (
+	RuleReadable  Rule = "readable"  // it is an artifact for this device
+	RuleSigned    Rule = "signed"    // signed by a key of the device
+	RuleFits      Rule = "fits"      // not larger than the slot
+	RuleInstalled Rule = "installed" // not what runs already
+	RuleFailed    Rule = "failed"    // did not fail its trial on this device
+	RuleDowngrade Rule = "downgrade" // not older than what runs
+	RuleNewest    Rule = "newest"    // the highest version of those left
+	RuleAmbiguous Rule = "ambiguous" // the only one of the highest version
+	RuleDuplicate Rule = "duplicate" // the first of equal copies
+	RuleChosen    Rule = "chosen"    // it is the one
+)
+
+// Verdict is the decision about one candidate.
+type Verdict struct {
+	Rule   Rule
+	Reason string // a sentence for people
+}
+
+// Decision is the outcome. Verdicts has one entry for each candidate, in the
+// same order.
+type Decision struct {
+	Chosen   int // index of the candidate to install, -1 for none
+	Verdicts []Verdict
+}
+
+// Decide picks at most one candidate. Each one that can be installed competes;
+// the highest version wins. Two different artifacts of the same highest
+// version are both refused, because nothing tells which one is meant.
+func Decide(d Device, candidates []Candidate) Decision {
+	dec := Decision{Chosen: -1, Verdicts: make([]Verdict, len(candidates))}
+	var left []int
+	for i, c := range candidates {
+		v, ok := judge(d, c)
+		dec.Verdicts[i] = v
+		if ok {
+			left = append(left, i)
+		}
+	}
+	left = dec.dropDuplicates(candidates, left)
+	if len(left) == 0 {
+		return dec
+	}
+	best := slices.MaxFunc(left, func(a, b int) int {
+		return rank(candidates[a].label(), candidates[b].label())
+	})
+	var winners []int
+	for _, i := range left {
+		if rank(candidates[i].label(), candidates[best].label()) == 0 {
+			winners = append(winners, i)
+			continue
+		}
+		dec.Verdicts[i] = Verdict{RuleNewest, fmt.Sprintf("older than %s", candidates[best].title())}
+	}
+	if len(winners) > 1 {
+		for _, i := range winners {
+			dec.Verdicts[i] = Verdict{RuleAmbiguous, fmt.Sprintf(
+				"%d different artifacts have the version %q: leave only one on the stick", len(winners), candidates[i].label())}
+		}
+		return dec
+	}
+	dec.Chosen = best
+	dec.Verdicts[best] = Verdict{RuleChosen, chosenReason(d, candidates[best])}
+	return dec
+}
+
+// judge applies the rules that look at one candidate alone.
+func judge(d Device, c Candidate) (Verdict, bool) {
+	switch {
+	case c.Err != nil:
+		return Verdict{RuleReadable, c.Err.Error()}, false
+	case !c.Verified && !d.AllowUnsigned:
+		return Verdict{RuleSigned, "not signed by a key of this device, and AllowUnsigned is not set"}, false
+	case d.SlotSize > 0 && c.Size > d.SlotSize:
+		return Verdict{RuleFits, fmt.Sprintf("the image has %d bytes, the partition %d", c.Size, d.SlotSize)}, false
+	case d.InstalledDigest != "" && c.Digest == d.InstalledDigest,
+		c.Name == d.InstalledName && c.Checksum != "" && c.Checksum == d.InstalledChecksum:
+		return Verdict{RuleInstalled, "is what the device runs already"}, false
+	case d.FailedAttempts[c.Digest] >= max(d.MaxAttempts, 1):
+		return Verdict{RuleFailed, fmt.Sprintf("failed %d time(s) on this device", d.FailedAttempts[c.Digest])}, false
+	}
+	if order, ok := Compare(c.label(), d.installedLabel()); ok && order < 0 && !d.AllowDowngrade {
+		return Verdict{RuleDowngrade, fmt.Sprintf("version %q is older than the installed %q, and AllowDowngrade is not set",
+			c.label(), d.installedLabel())}, false
+	}
+	return Verdict{}, true
+}
+
+// dropDuplicates keeps the first of equal copies.
+func (dec *Decision) dropDuplicates(candidates []Candidate, left []int) []int {
+	first := map[string]int{}
+	return slices.DeleteFunc(left, func(i int) bool {
+		j, seen := first[candidates[i].Digest]
+		if seen {
+			dec.Verdicts[i] = Verdict{RuleDuplicate, fmt.Sprintf("the same artifact as %q", candidates[j].File)}
+			return true
+		}
+		first[candidates[i].Digest] = i
+		return false
+	})
+}
+
+func chosenReason(d Device, c Candidate) string {
+	from := d.InstalledName
+	if from == "" {
+		from = "an unknown release"
+	}
+	return fmt.Sprintf("updates the device from %s", from)
+}
+
+// label is what versions are compared by: the version that the artifact
+// provides, else the version-like end of its name.
+func (c Candidate) label() string { return cmp.Or(c.Version, versionTail(c.Name)) }
+
+func (c Candidate) title() string { return fmt.Sprintf("%q in %q", c.Name, c.File) }
+
+func (d Device) installedLabel() string {
+	return cmp.Or(d.InstalledVersion, versionTail(d.InstalledName))
+}
