@@ -1,0 +1,111 @@
+# make demo   shows an update from the stick to the commit on a simulated device
+# make test   installs what the tests need and runs every tier up to device tests
+# make help   lists the rest
+
+MODULE  := github.com/usb-updater/usb-updater
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+PREFIX  ?= /usr
+UNITDIR ?= /usr/lib/systemd/system
+RULESDIR ?= /usr/lib/udev/rules.d
+DESTDIR ?=
+
+export CGO_ENABLED := 0
+GO      ?= go
+GOFLAGS_BUILD := -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+TOOLS   := .cache/tools
+PROGRAMS := mender usb-updater
+ARCHES  := amd64 arm64 arm riscv64
+SHELL_SCRIPTS := .ci/run $(shell grep -lE '^\#!/bin/(ba)?sh' test/* 2>/dev/null)
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.PHONY: build
+build: ## build bin/mender and bin/usb-updater, static
+	$(GO) build $(GOFLAGS_BUILD) -o bin/ ./cmd/...
+
+.PHONY: cross
+cross: $(ARCHES:%=cross-%) ## build both programs for amd64, arm64, armv7 and riscv64
+
+.PHONY: cross-%
+cross-%:
+	GOOS=linux GOARCH=$* GOARM=7 $(GO) build $(GOFLAGS_BUILD) -o bin/linux-$*/ ./cmd/...
+
+.PHONY: install
+install: build ## install programs, units, udev rule and example configuration below DESTDIR
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(UNITDIR) $(DESTDIR)$(RULESDIR)
+	install -m 0755 bin/mender bin/usb-updater $(DESTDIR)$(PREFIX)/bin/
+	ln -sf mender $(DESTDIR)$(PREFIX)/bin/mender-update
+	install -m 0644 systemd/*.service $(DESTDIR)$(UNITDIR)/
+	install -m 0644 udev/*.rules $(DESTDIR)$(RULESDIR)/
+	install -d $(DESTDIR)/etc/usb-updater/health.d $(DESTDIR)$(PREFIX)/share/doc/usb-updater
+	install -m 0644 docs/usb-updater.conf.example $(DESTDIR)$(PREFIX)/share/doc/usb-updater/
+	install -m 0644 LICENSE LICENSES.md $(DESTDIR)$(PREFIX)/share/doc/usb-updater/
+
+.PHONY: demo
+demo: build ## show the main job on a simulated A/B device
+	$(GO) build -o bin/demo ./test/demo
+	bin/demo -bin bin
+
+.PHONY: test
+test: packages build lint test-unit test-nogpl test-device ## everything up to device tests
+
+.PHONY: packages
+packages: ## install the Debian packages that the tests use
+	test/install-packages
+
+.PHONY: test-unit
+test-unit: ## unit, script and guard tests with the race detector
+	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 10m ./...
+
+.PHONY: test-nogpl
+test-nogpl: ## the variant without GPL code
+	$(GO) test -tags nogpl ./internal/watch/... ./test/guard/...
+	$(GO) vet -tags nogpl ./...
+
+.PHONY: test-device
+test-device: build ## tests on loop devices; they skip with the reason when not root
+	$(GO) test -count=1 -timeout 10m -tags device ./test/device/... ./internal/mount/...
+
+.PHONY: test-powercut
+test-powercut: ## cut the power at every write and print what boots
+	$(GO) test -count=1 -v -run 'PowerCut|Crash' ./internal/bootenv/... ./internal/install/... ./internal/atomicfile/...
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (10s)
+	test/fuzz-all $${FUZZTIME:-10s}
+
+.PHONY: cover
+cover: ## statement coverage by package
+	$(GO) test -coverprofile=coverage.out ./... && $(GO) tool cover -func=coverage.out | tail -n 1
+
+.PHONY: lint
+lint: $(TOOLS)/ready ## gofumpt, vet, golangci-lint with the import rules, shellcheck, govulncheck
+	@unformatted=$$($(TOOLS)/gofumpt -l cmd internal test); test -z "$$unformatted" || { echo "not gofumpt-clean: $$unformatted"; exit 1; }
+	$(GO) vet ./...
+	$(GO) mod verify
+	$(GO) mod tidy -diff
+	$(TOOLS)/golangci-lint run ./...
+	$(TOOLS)/golangci-lint run --build-tags device,nogpl ./...
+	shellcheck $(SHELL_SCRIPTS)
+	test/vulncheck $(TOOLS)/govulncheck
+
+.PHONY: fmt
+fmt: $(TOOLS)/ready ## format the source
+	$(TOOLS)/gofumpt -l -w cmd internal test
+
+# The tools have a module of their own, so that what they need never gets into
+# the product's go.sum.
+$(TOOLS)/ready: tools/go.mod tools/go.sum
+	cd tools && $(GO) build -o ../$(TOOLS)/ github.com/golangci/golangci-lint/v2/cmd/golangci-lint mvdan.cc/gofumpt golang.org/x/vuln/cmd/govulncheck github.com/cpuguy83/go-md2man/v2
+	touch $@
+
+.PHONY: man
+man: $(TOOLS)/ready ## render the man pages into dist/man
+	@mkdir -p dist/man
+	for f in docs/man/*.md; do $(TOOLS)/v2 -in $$f -out dist/man/$$(basename $$f .md); done
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin dist coverage.out

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// command is what the user wants done.
+type command string
+
+const (
+	cmdInstall      command = "install"
+	cmdCommit       command = "commit"
+	cmdRollback     command = "rollback"
+	cmdShowArtifact command = "show-artifact"
+	cmdShowProvides command = "show-provides"
+	cmdHelp         command = "help"
+	cmdVersion      command = "version"
+)
+
+// commands are the words that name a command, in any of Mender's dialects.
+var commands = map[string]command{
+	"install": cmdInstall, "rootfs": cmdInstall,
+	"commit": cmdCommit, "rollback": cmdRollback,
+	"show-artifact": cmdShowArtifact, "show-provides": cmdShowProvides,
+	"help": cmdHelp, "version": cmdVersion,
+}
+
+// managed are commands that need a Mender server. They are known, so that the
+// refusal can say why.
+var managed = []string{"daemon", "bootstrap", "setup", "snapshot", "check-update", "send-inventory"}
+
+// planned are standalone commands of newer clients that this program lacks.
+var planned = []string{"resume"}
+
+// options are the parsed arguments.
+type options struct {
+	command        command
+	args           []string
+	config         string
+	fallbackConfig string
+	data           string
+	root           string
+	logFile        string
+	logLevel       string
+	rebootExitCode bool
+}
+
+// flag describes an option of the command line.
+type flag struct {
+	long, short string
+	value       func(*options, string) // set if the option takes a value
+	set         func(*options)         // set if it does not
+}
+
+func ignore(*options, string) {}
+
+func flags() []flag {
+	return []flag{
+		{"config", "c", func(o *options, v string) { o.config = v }, nil},
+		{"fallback-config", "b", func(o *options, v string) { o.fallbackConfig = v }, nil},
+		{"data", "d", func(o *options, v string) { o.data = v }, nil},
+		{"datastore", "", func(o *options, v string) { o.data = v }, nil},
+		{"root", "", func(o *options, v string) { o.root = v }, nil},
+		{"log-file", "L", func(o *options, v string) { o.logFile = v }, nil},
+		{"log-level", "l", func(o *options, v string) { o.logLevel = v }, nil},
+		{"log-modules", "", ignore, nil},
+		{"trusted-certs", "E", ignore, nil}, // for downloads
+		{"passphrase-file", "", ignore, nil},
+		{"skipverify", "", nil, func(*options) {}}, // for downloads
+		{"no-syslog", "", nil, func(*options) {}},
+		{"forcebootstrap", "F", nil, func(*options) {}},
+		{"info", "", nil, func(o *options) { o.logLevel = "info" }},
+		{"debug", "", nil, func(o *options) { o.logLevel = "debug" }},
+		{"reboot-exit-code", "", nil, func(o *options) { o.rebootExitCode = true }},
+		{"help", "h", nil, func(o *options) { o.command = cmdHelp }},
+		{"version", "v", nil, func(o *options) { o.command = cmdVersion }},
+	}
+}
+
+// usageError is a mistake on the command line.
+type usageError string
+
+func (e usageError) Error() string { return string(e) }
+
+// parse reads the command line in every dialect of Mender's clients: commands
+// with no, one or two dashes, options with one or two, in any order.
+func parse(args []string) (options, error) {
+	o := options{logLevel: "info"}
+	if len(args) == 0 {
+		o.command = cmdHelp
+		return o, nil
+	}
+	for len(args) > 0 {
+		arg := args[0]
+		args = args[1:]
+		name := strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-")
+		dashed := name != arg && name != ""
+		switch {
+		case !dashed && o.command == "":
+			if err := o.setCommand(arg); err != nil {
+				return o, err
+			}
+		case !dashed:
+			o.args = append(o.args, arg)
+		default:
+			rest, err := o.parseDashed(name, arg, args)
+			if err != nil {
+				return o, err
+			}
+			args = rest
+		}
+	}
+	return o, o.check()
+}
+
+// parseDashed handles one argument that begins with a dash, and returns the
+// arguments behind it and its value.
+func (o *options) parseDashed(name, arg string, rest []string) ([]string, error) {
+	name, value, hasValue := strings.Cut(name, "=")
+	for _, f := range flags() {
+		if name != f.long && name != f.short {
+			continue
+		}
+		if f.set != nil {
+			if hasValue {
+				return nil, usageError(fmt.Sprintf("option %s takes no value", arg))
+			}
+			f.set(o)
+			return rest, nil
+		}
+		if !hasValue {
+			if len(rest) == 0 {
+				return nil, usageError(fmt.Sprintf("option %s needs a value", arg))
+			}
+			value, rest = rest[0], rest[1:]
+		}
+		f.value(o, value)
+		return rest, nil
+	}
+	_, known := commands[name]
+	if !known && !slices.Contains(managed, name) && !slices.Contains(planned, name) {
+		return nil, usageError(fmt.Sprintf("unknown option %.64q", arg))
+	}
+	if o.command == cmdHelp || o.command == cmdVersion {
+		return rest, nil
+	}
+	if o.command != "" {
+		return nil, usageError(fmt.Sprintf("%s: there is a command already: %s", arg, o.command))
+	}
+	if hasValue { // -install=FILE, as Go's flag package allows
+		o.args = append(o.args, value)
+	}
+	return rest, o.setCommand(name)
+}
+
+func (o *options) setCommand(name string) error {
+	if c, ok := commands[name]; ok {
+		o.command = c
+		return nil
+	}
+	if slices.Contains(managed, name) {
+		return usageError(fmt.Sprintf("%s: managed mode is not supported by this program: it updates without a server", name))
+	}
+	if slices.Contains(planned, name) {
+		return usageError(fmt.Sprintf("%s: not supported yet", name))
+	}
+	return usageError(fmt.Sprintf("no help topic for %.64q: it is not a command", name))
+}
+
+func (o *options) check() error {
+	if o.command == "" {
+		return usageError("no command given")
+	}
+	want := 0
+	if o.command == cmdInstall {
+		want = 1
+	}
+	switch {
+	case o.command == cmdHelp:
+	case len(o.args) < want:
+		return usageError("install needs one artifact: a file name")
+	case len(o.args) > want:
+		return usageError(fmt.Sprintf("ambiguous arguments given - unrecognized argument: %.64q", o.args[want]))
+	}
+	return nil
+}

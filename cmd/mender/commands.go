@@ -1,0 +1,249 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/usb-updater/usb-updater/internal/artifact"
+	"github.com/usb-updater/usb-updater/internal/device"
+	"github.com/usb-updater/usb-updater/internal/install"
+	"github.com/usb-updater/usb-updater/internal/install/state"
+)
+
+// Words on standard output that scripts of Mender's users look for.
+const (
+	textInstalled     = "Installed, but not committed.\nUse 'commit' to update, or 'rollback' to roll back the update.\n"
+	textNeedsReboot   = "At least one payload requested a reboot of the device it updated.\n"
+	textNothing       = "No update in progress.\n"
+	textNotModified   = "System not modified.\n"
+	textRollingBack   = "Rolling back Artifact...\n"
+	textRolledBack    = "Rolled back.\n"
+	textCommitting    = "Committing Artifact...\n"
+	textCommitted     = "Committed.\n"
+	textCommitFailed  = "Committing failed.\n"
+	textStreamFailed  = "Streaming failed.\n"
+	textInstallFailed = "Installation failed.\n"
+)
+
+// withEngine runs do under the device's lock.
+func (p *program) withEngine(d *device.Device, do func(*install.Engine, *state.Store) (int, error)) (code int, err error) {
+	store, err := d.OpenStore()
+	if err != nil {
+		return exitFailed, err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	e, err := d.Engine(store)
+	if err != nil {
+		return exitFailed, err
+	}
+	return do(e, store)
+}
+
+func (p *program) install(ctx context.Context, d *device.Device) (int, error) {
+	keys, err := d.Keys()
+	if err != nil {
+		return exitFailed, err
+	}
+	return p.withEngine(d, func(e *install.Engine, _ *state.Store) (int, error) {
+		// The flow, from left to right. Nothing is written before Write.
+		if err := e.Ready(ctx); err != nil {
+			return p.notModified(err)
+		}
+		src, err := openSource(p.args[0])
+		if err != nil {
+			return p.notModified(err)
+		}
+		defer src.Close() // read only
+		p.print("Installing Artifact of size %d...\n", src.size)
+		bar := newProgress(p.stderr)
+		e.Report = bar.event
+		art, err := artifact.Open(src, artifact.Options{Keys: keys})
+		if err != nil {
+			return p.notModified(err)
+		}
+		if h := art.Header(); h.Signed && len(keys) == 0 {
+			p.log.Warn().Msg("Installing signed artifact without verification as verification key is missing")
+		}
+		plan, err := e.Plan(ctx, art)
+		if err != nil {
+			return p.notModified(err)
+		}
+		written, err := e.Write(ctx, plan)
+		bar.end()
+		if err != nil {
+			return p.notModified(err)
+		}
+		if err := e.Arm(ctx, written); err != nil {
+			p.print(textInstallFailed + textRollingBack)
+			if _, r, inspectErr := e.Inspect(context.WithoutCancel(ctx)); inspectErr == nil && r.Pending == nil {
+				p.print(textRolledBack)
+			}
+			return exitFailed, err
+		}
+		p.print(textInstalled + textNeedsReboot)
+		if p.rebootExitCode {
+			return exitReboot, nil
+		}
+		return exitOK, nil
+	})
+}
+
+// notModified reports a failure that left the running system alone.
+func (p *program) notModified(err error) (int, error) {
+	if !errors.Is(err, install.ErrInProgress) {
+		p.print(textStreamFailed)
+	}
+	p.print(textNotModified)
+	return exitFailed, err
+}
+
+func (p *program) commit(ctx context.Context, d *device.Device) (int, error) {
+	return p.withEngine(d, func(e *install.Engine, _ *state.Store) (int, error) {
+		action, _, err := e.Inspect(ctx)
+		if err != nil {
+			return exitFailed, err
+		}
+		if action == install.ActionNone {
+			return p.nothing("There is nothing to commit")
+		}
+		p.print(textCommitting)
+		switch err := e.Commit(ctx); {
+		case err == nil:
+			p.print(textCommitted)
+			return exitOK, nil
+		case errors.Is(err, install.ErrCommittedWithErrors):
+			p.print(textCommitted)
+			return exitFailed, err
+		case errors.Is(err, install.ErrRolledBack), errors.Is(err, install.ErrTrialFailed):
+			p.print(textCommitFailed + textRolledBack)
+			return exitFailed, err
+		default:
+			p.print(textCommitFailed)
+			return exitFailed, err
+		}
+	})
+}
+
+func (p *program) rollback(ctx context.Context, d *device.Device) (int, error) {
+	return p.withEngine(d, func(e *install.Engine, _ *state.Store) (int, error) {
+		action, _, err := e.Inspect(ctx)
+		if err != nil {
+			return exitFailed, err
+		}
+		if action == install.ActionNone {
+			return p.nothing("There is nothing to roll back")
+		}
+		p.print(textRollingBack)
+		reboot, err := e.Rollback(ctx, "rolled back by hand")
+		if err != nil {
+			return exitFailed, err
+		}
+		p.print(textRolledBack)
+		if reboot {
+			p.print("Reboot to return to the previous system.\n")
+		}
+		return exitOK, nil
+	})
+}
+
+func (p *program) nothing(message string) (int, error) {
+	p.print(textNothing)
+	p.log.Error().Msg(message)
+	return exitNothingPending, nil
+}
+
+// show prints what is installed. It takes no lock: the store is replaced as a
+// whole, so what is read is never half of something.
+func (p *program) show(d *device.Device) (int, error) {
+	r, err := state.Read(d.DataDir())
+	if err != nil {
+		return exitFailed, err
+	}
+	name := r.ArtifactName
+	if name == "" {
+		if name, err = d.RunningName(); err != nil {
+			return exitFailed, err
+		}
+	}
+	if p.command == cmdShowArtifact {
+		if name == "" {
+			name = "unknown"
+		}
+		p.print("%s\n", name)
+		return exitOK, nil
+	}
+	provides := maps.Clone(r.Provides)
+	if provides == nil {
+		provides = map[string]string{}
+	}
+	if r.ArtifactName != "" {
+		provides["artifact_name"] = r.ArtifactName
+	}
+	if r.ArtifactGroup != "" {
+		provides["artifact_group"] = r.ArtifactGroup
+	}
+	for _, k := range slices.Sorted(maps.Keys(provides)) {
+		p.print("%s=%s\n", k, provides[k])
+	}
+	return exitOK, nil
+}
+
+// source is an artifact to read.
+type source struct {
+	*os.File
+	size int64 // bytes, 0 if unknown
+}
+
+func openSource(name string) (*source, error) {
+	lower := strings.ToLower(name)
+	if strings.HasPrefix(lower, "http:") || strings.HasPrefix(lower, "https:") {
+		return nil, fmt.Errorf("artifact %s: installing from the network is not supported yet: download it and install the file", name)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("Not able to open image file: %s: %w", name, err) //nolint:staticcheck // the words of Mender's client, which scripts look for
+	}
+	info, err := f.Stat()
+	if err == nil && info.IsDir() {
+		err = fmt.Errorf("artifact %s: is a directory", name)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	s := &source{File: f}
+	if info.Mode().IsRegular() {
+		s.size = info.Size()
+	}
+	return s, nil
+}
+
+// explain prints an error, one line for each cause, and what to do about it.
+func (p *program) explain(err error) {
+	for line := range strings.Lines(err.Error()) {
+		p.log.Error().Msg(strings.TrimSpace(line))
+	}
+	for _, h := range hints {
+		if errors.Is(err, h.err) {
+			p.log.Info().Msg("hint: " + h.hint)
+			return
+		}
+	}
+}
+
+// hints say what a person can do about an error.
+var hints = []struct {
+	err  error
+	hint string
+}{
+	{install.ErrInProgress, "mender commit or mender rollback ends the update that is pending"},
+	{install.ErrNotRebooted, "the update stays pending: reboot, then commit"},
+	{install.ErrUnfinished, "mender rollback returns to the previous system"},
+	{install.ErrMounted, "an automounter may have mounted it; the slot must not be in use"},
+	{state.ErrLocked, "wait for the other mender or usb-updater to end"},
+	{os.ErrPermission, "run as root"},
+}

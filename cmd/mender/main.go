@@ -1,0 +1,229 @@
+// Command mender installs, commits and rolls back Mender artifacts on a device
+// that runs without a Mender server. It takes the command lines, and returns
+// the exit codes, of Mender's own clients in standalone mode.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/rs/zerolog"
+
+	"github.com/usb-updater/usb-updater/internal/device"
+	"github.com/usb-updater/usb-updater/internal/report"
+)
+
+// version is set by the linker.
+var version = "devel"
+
+// Exit codes (source: Mender client, standalone mode). They are a contract.
+const (
+	exitOK             = 0
+	exitFailed         = 1
+	exitNothingPending = 2
+	exitReboot         = 4
+	exitPanic          = 70  // an internal error must not look like "nothing pending", as Go's own 2 would
+	exitSignal         = 128 // plus the signal's number
+)
+
+// memoryLimit asks the garbage collector to keep the heap small on devices
+// that have little, in bytes. It is a request: an xz dictionary may need more.
+const memoryLimit = 12 << 20
+
+func main() { os.Exit(mainCode()) }
+
+func mainCode() int {
+	debug.SetMemoryLimit(memoryLimit)
+	ctx, stop := withSignals(context.Background())
+	defer stop()
+	return run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+}
+
+// signalError is the cause of a context that a signal ended.
+type signalError struct{ syscall.Signal }
+
+func (s signalError) Error() string { return "interrupted by signal: " + s.Signal.String() }
+
+// withSignals cancels the context at SIGINT and SIGTERM, with the signal as
+// the cause. A second signal kills.
+func withSignals(parent context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(parent)
+	ch := make(chan os.Signal, 1)
+	signal.Notify(ch, syscall.SIGINT, syscall.SIGTERM)
+	go func() {
+		select {
+		case s := <-ch:
+			signal.Stop(ch)
+			if number, ok := s.(syscall.Signal); ok {
+				cancel(signalError{number})
+			}
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { signal.Stop(ch); cancel(nil) }
+}
+
+// program is one run.
+type program struct {
+	options
+	stdout, stderr io.Writer
+	log            zerolog.Logger
+}
+
+// run is the program without its process.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int) {
+	p := &program{stdout: stdout, stderr: stderr, log: report.NewLogger(stderr, "mender", zerolog.InfoLevel)}
+	defer func() {
+		if r := recover(); r != nil {
+			p.log.Error().Msgf("internal error: %v", r)
+			fmt.Fprintf(stderr, "%s", debug.Stack())
+			code = exitPanic
+		}
+	}()
+	var err error
+	if p.options, err = parse(args); err != nil {
+		p.log.Error().Msg(err.Error())
+		fmt.Fprint(stderr, shortUsage)
+		return exitFailed
+	}
+	closeLog, err := p.openLog()
+	if err != nil {
+		p.log.Error().Msg(err.Error())
+		return exitFailed
+	}
+	defer closeLog()
+	code, err = p.dispatch(ctx)
+	if err != nil {
+		p.explain(err)
+	}
+	if s, ok := errors.AsType[signalError](context.Cause(ctx)); ok && code != exitOK {
+		return exitSignal + int(s.Signal)
+	}
+	return code
+}
+
+// openLog applies --log-level and --log-file.
+func (p *program) openLog() (func(), error) {
+	level, ok := report.ParseLevel(p.logLevel)
+	if !ok {
+		return nil, fmt.Errorf("log level %.64q: want error, warning, info or debug", p.logLevel)
+	}
+	w, done := p.stderr, func() {}
+	if p.logFile != "" {
+		f, err := os.OpenFile(p.logFile, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+		if err != nil {
+			return nil, fmt.Errorf("log file: %w", err)
+		}
+		w, done = f, func() { _ = f.Close() } // a log that is lost changes no outcome
+	}
+	p.log = report.NewLogger(w, "mender", level)
+	return done, nil
+}
+
+func (p *program) dispatch(ctx context.Context) (int, error) {
+	switch p.command {
+	case cmdHelp:
+		p.print(usage)
+		return exitOK, nil
+	case cmdVersion:
+		p.print("%s\truntime: %s\n", plainVersion(version), runtime.Version())
+		return exitOK, nil
+	}
+	d, err := device.Open(p.deviceOptions())
+	if err != nil {
+		return exitFailed, err
+	}
+	switch p.command {
+	case cmdShowArtifact, cmdShowProvides:
+		return p.show(d)
+	case cmdInstall:
+		return p.install(ctx, d)
+	case cmdCommit:
+		return p.commit(ctx, d)
+	case cmdRollback:
+		return p.rollback(ctx, d)
+	default:
+		return exitFailed, usageError("no command given")
+	}
+}
+
+// deviceOptions also honors the variables that Mender's clients know.
+func (p *program) deviceOptions() device.Options {
+	o := device.Options{
+		Root: p.root, ConfigFile: p.config, FallbackFile: p.fallbackConfig, DataDir: p.data,
+		ConfigDir: os.Getenv("MENDER_CONF_DIR"),
+		Log:       func(line string) { p.log.Info().Msg(line) },
+	}
+	if o.DataDir == "" {
+		o.DataDir = os.Getenv("MENDER_DATASTORE_DIR")
+	}
+	if o.FallbackFile == "" && o.DataDir != "" && p.fallbackConfig == "" {
+		o.FallbackFile = existing(filepath.Join(o.DataDir, "mender.conf"))
+	}
+	return o
+}
+
+// existing returns path if there is such a file, else "".
+func existing(path string) string {
+	if _, err := os.Stat(path); err != nil {
+		return ""
+	}
+	return path
+}
+
+// print writes results. Standard output that is gone changes no outcome.
+func (p *program) print(format string, args ...any) {
+	_, _ = fmt.Fprintf(p.stdout, format, args...)
+}
+
+// plainVersion makes the first word of --version a dotted number, which is
+// what scripts look for.
+func plainVersion(v string) string {
+	v = strings.TrimPrefix(v, "v")
+	if v == "" || v[0] < '0' || v[0] > '9' {
+		v = "0.0.0-" + v
+	}
+	return v
+}
+
+const shortUsage = "usage: mender install FILE | commit | rollback | show-artifact | show-provides; mender --help\n"
+
+const usage = `mender installs Mender artifacts on a device with two root slots, without a server.
+
+Usage:
+  mender install FILE     write the artifact to the inactive slot and try it at the next boot
+  mender commit           make the new system permanent, after the reboot
+  mender rollback         give the new system up; the old one boots next
+  mender show-artifact    print the name of the installed artifact
+  mender show-provides    print what the installed artifact provides
+
+Commands may be given with dashes, too: mender -install FILE, mender --commit.
+
+Options:
+  -c, --config FILE            configuration (/etc/mender/mender.conf)
+  -b, --fallback-config FILE   configuration that --config overrides (/var/lib/mender/mender.conf)
+  -d, --data DIR               data directory (/var/lib/mender)
+      --reboot-exit-code       install: exit with 4 when a reboot is required
+  -l, --log-level LEVEL        error, warning, info or debug (info)
+  -L, --log-file FILE          write the log to FILE, not to standard error
+      --root DIR               act on the simulated device in DIR
+  -v, --version                print the version
+  -h, --help                   print this text
+
+Exit codes:
+  0  done; after install a reboot and a commit are still needed
+  1  failed; the message says what and why
+  2  commit, rollback: no update is in progress
+  4  with --reboot-exit-code: done, and a reboot is required
+
+Without commit the device returns to the old system at the reboot after the next.
+`

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/usb-updater/usb-updater/internal/device"
+	"github.com/usb-updater/usb-updater/internal/health"
+	"github.com/usb-updater/usb-updater/internal/install"
+	"github.com/usb-updater/usb-updater/internal/install/state"
+	"github.com/usb-updater/usb-updater/internal/report"
+)
+
+// bootCheck runs once after each boot:
+//
+//	recover → (trial boot) → health → commit
+//	                                → or rollback → reboot
+func (a *agent) bootCheck(ctx context.Context) (report.Code, error) {
+	d, err := device.Open(a.opts)
+	if err != nil {
+		return report.ConfigFailed, err
+	}
+	return a.withEngine(d, func(e *install.Engine, store *state.Store) (report.Code, error) {
+		_, before, err := e.Inspect(ctx)
+		if err != nil {
+			return report.BootEnvFailed, err
+		}
+		action, err := e.Recover(ctx)
+		res := result{artifact: nameOf(before)}
+		switch action {
+		case install.ActionNone:
+			if err != nil {
+				return report.BootEnvFailed, err
+			}
+			return report.NothingToDo, nil
+		case install.ActionReboot:
+			return report.Pending, errors.New("an update waits for the reboot")
+		case install.ActionFinish:
+			res.code, res.err = report.OK, err
+		case install.ActionFail:
+			res.code, res.err = report.TrialFailed, err
+		case install.ActionDecide:
+			res.code, res.err = a.judge(ctx, d, e)
+		case install.ActionRollback:
+			res.code, res.err = report.TrialFailed, err
+		default:
+			return report.BootEnvFailed, err
+		}
+		a.remember(d, store, res)
+		if action == install.ActionRollback || errors.Is(res.err, install.ErrRolledBack) && action != install.ActionFail {
+			if _, err := a.reboot(d, "return to the previous system"); err != nil {
+				return res.code, errors.Join(res.err, err)
+			}
+		}
+		return res.code, res.err
+	})
+}
+
+// judge decides about a trial boot.
+func (a *agent) judge(ctx context.Context, d *device.Device, e *install.Engine) (report.Code, error) {
+	verdict, err := health.Check{Dir: d.Path(d.Agent.HealthDir), Timeout: d.Agent.HealthTimeout()}.Run(ctx)
+	if err != nil {
+		// Not a verdict about the release: the check itself could not run.
+		// The trial stays open, and the boot loader ends it at the next boot.
+		return report.Failed, err
+	}
+	for _, name := range verdict.Ran {
+		a.log.Info().Str("check", filepath.Base(name)).Msg("health check ran")
+	}
+	if !verdict.Passed {
+		reason := fmt.Sprintf("health check %s failed with exit status %d: %.200s", filepath.Base(verdict.Failed), verdict.ExitCode, verdict.Output)
+		_, err := e.Rollback(ctx, reason)
+		return report.HealthFailed, errors.Join(errors.New(reason), install.ErrRolledBack, err)
+	}
+	if len(verdict.Ran) == 0 {
+		a.log.Warn().Str("dir", d.Agent.HealthDir).Msg("no health check is configured: that the system came up is all that is known")
+	}
+	if err := e.Commit(ctx); err != nil {
+		return codeOf(err, report.HealthFailed), err
+	}
+	a.log.Info().Msg("committed: the new system is permanent")
+	return report.OK, nil
+}
+
+func nameOf(r state.Record) string {
+	if r.Pending == nil {
+		return r.ArtifactName
+	}
+	return r.Pending.ArtifactName
+}

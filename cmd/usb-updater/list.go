@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/usb-updater/usb-updater/internal/device"
+	"github.com/usb-updater/usb-updater/internal/mount"
+	"github.com/usb-updater/usb-updater/internal/report"
+)
+
+// listing is what list prints, as JSON.
+type listing struct {
+	Device struct {
+		Type    string `json:"device_type"`
+		Name    string `json:"artifact_name"`
+		Version string `json:"version,omitempty"`
+	} `json:"device"`
+	Artifacts []listed `json:"artifacts"`
+}
+
+type listed struct {
+	File    string `json:"file"`
+	Name    string `json:"artifact_name,omitempty"`
+	Version string `json:"version,omitempty"`
+	Chosen  bool   `json:"chosen"`
+	Rule    string `json:"rule"`
+	Reason  string `json:"reason"`
+}
+
+// list explains what run would do. It needs neither the boot environment nor
+// a lock, and writes nothing.
+func (a *agent) list(ctx context.Context) (report.Code, error) {
+	d, err := device.Open(a.opts)
+	if err != nil {
+		return report.ConfigFailed, err
+	}
+	slots, err := d.Slots()
+	if err != nil {
+		return report.ConfigFailed, err
+	}
+	stick, err := mount.Open(ctx, a.args[0], mount.Options{Types: d.Agent.FileSystems, RunDir: d.RunDir(), AllowDirectory: true})
+	if err != nil {
+		return report.StickFailed, err
+	}
+	defer stick.Close() // its private mount ends with the process at the latest
+	found, err := a.candidates(ctx, d, stick)
+	if err != nil {
+		return codeOf(err, report.StickFailed), err
+	}
+	decision := a.decide(d, slots, found.record, found.list)
+
+	var out listing
+	out.Device.Type, _ = d.Type() // candidates has read it before
+	out.Device.Name, out.Device.Version = found.record.ArtifactName, found.record.Provides["rootfs-image.version"]
+	if out.Device.Name == "" {
+		out.Device.Name, _ = d.RunningName()
+	}
+	out.Artifacts = make([]listed, len(found.list))
+	for i, c := range found.list {
+		v := decision.Verdicts[i]
+		out.Artifacts[i] = listed{File: c.entry.Name, Chosen: i == decision.Chosen, Rule: string(v.Rule), Reason: v.Reason}
+		if c.header != nil {
+			out.Artifacts[i].Name, out.Artifacts[i].Version = c.header.Name, c.header.Provides["rootfs-image.version"]
+		}
+	}
+	if a.json {
+		return report.OK, a.printJSON(out)
+	}
+	a.printListing(out)
+	return report.OK, nil
+}
+
+func (a *agent) printJSON(v any) error {
+	enc := json.NewEncoder(a.stdout)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+func (a *agent) printListing(l listing) {
+	a.print("device   %s, runs %s\n", report.Printable(l.Device.Type), report.Printable(orUnknown(l.Device.Name)))
+	if len(l.Artifacts) == 0 {
+		a.print("         no *.mender file on the stick\n")
+	}
+	for _, x := range l.Artifacts {
+		mark := "refuse "
+		if x.Chosen {
+			mark = "install"
+		}
+		a.print("%s  %s", mark, report.Printable(x.File))
+		if x.Name != "" {
+			a.print("  %s", report.Printable(x.Name))
+		}
+		a.print("\n         %s: %s\n", x.Rule, report.Printable(x.Reason))
+	}
+}
+
+func orUnknown(s string) string {
+	if s == "" {
+		return "an unknown release"
+	}
+	return s
+}

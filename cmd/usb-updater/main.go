@@ -1,0 +1,224 @@
+// Command usb-updater updates a device with two root slots from a USB stick,
+// unattended: it chooses an artifact, installs it, reboots, checks the new
+// system, and commits it or goes back.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/rs/zerolog"
+
+	"github.com/usb-updater/usb-updater/internal/device"
+	"github.com/usb-updater/usb-updater/internal/report"
+)
+
+// version is set by the linker.
+var version = "devel"
+
+// memoryLimit asks the garbage collector to keep the heap small on devices
+// that have little, in bytes. It is a request: an xz dictionary may need more.
+const memoryLimit = 12 << 20
+
+func main() { os.Exit(mainCode()) }
+
+func mainCode() int {
+	debug.SetMemoryLimit(memoryLimit)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	return run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+}
+
+// agent is one run.
+type agent struct {
+	stdout io.Writer
+	log    zerolog.Logger
+	opts   device.Options
+	json   bool
+	dryRun bool
+	args   []string
+}
+
+// verb is a command of the agent. Each returns the code that the run ends
+// with; an error is printed.
+type verb struct {
+	name, args, help string
+	nargs            int
+	run              func(*agent, context.Context) (report.Code, error)
+}
+
+func verbs() []verb {
+	return []verb{
+		{"run", "DEVICE", "install what the stick holds, if anything fits, and reboot", 1, (*agent).update},
+		{"list", "DEVICE|DIR", "tell what run would choose, and why it refuses the rest", 1, (*agent).list},
+		{"boot-check", "", "after a trial boot: check the system, commit it or roll it back", 0, (*agent).bootCheck},
+		{"status", "", "tell what runs, what is pending and how the last run ended", 0, (*agent).status},
+		{"scan", "", "run for every stick that is plugged in", 0, (*agent).scan},
+		{"watch", "", "run for every stick that comes; for systems without systemd", 0, (*agent).watch},
+		{"codes", "", "print the result codes", 0, (*agent).codes},
+		{"version", "", "print the version", 0, (*agent).version},
+	}
+}
+
+// run is the program without its process.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int) {
+	a := &agent{stdout: stdout, log: report.NewLogger(stderr, "usb-updater", zerolog.InfoLevel)}
+	defer func() {
+		if r := recover(); r != nil {
+			a.log.Error().Msgf("internal error: %v", r)
+			fmt.Fprintf(stderr, "%s", debug.Stack())
+			code = report.Failed.Number
+		}
+	}()
+	v, err := a.parse(args, stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(stdout, usage())
+		return report.OK.Number
+	case err != nil:
+		a.log.Error().Msg(err.Error())
+		a.log.Info().Msg("hint: usb-updater --help")
+		return report.Usage.Number
+	}
+	result, err := v.run(a, ctx)
+	a.end(v, result, err)
+	return result.Number
+}
+
+// end logs how the run ended.
+func (a *agent) end(v verb, code report.Code, err error) {
+	if err != nil {
+		event := a.log.Error()
+		if quiet(code) {
+			event = a.log.Info()
+		}
+		for line := range strings.Lines(err.Error()) {
+			event.Msg(strings.TrimSpace(line))
+			event = a.log.Error()
+		}
+	}
+	if v.name == "run" || v.name == "boot-check" {
+		a.log.Info().Str("result", code.Name).Int("code", code.Number).Msg("run ended: " + code.Meaning)
+		report.Status("%s", code.Meaning)
+	}
+}
+
+// quiet tells codes that are a normal end of an insertion.
+func quiet(c report.Code) bool {
+	switch c {
+	case report.OK, report.NoArtifact, report.UpToDate, report.Pending, report.NothingToDo:
+		return true
+	}
+	return false
+}
+
+func (a *agent) parse(args []string, stderr io.Writer) (verb, error) {
+	fs := flag.NewFlagSet("usb-updater", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	level := fs.String("log-level", "info", "")
+	journal := fs.Bool("journal", os.Getenv("JOURNAL_STREAM") != "", "")
+	help := fs.Bool("help", false, "")
+	fs.BoolVar(help, "h", false, "")
+	showVersion := fs.Bool("version", false, "")
+	fs.StringVar(&a.opts.Root, "root", "", "")
+	fs.StringVar(&a.opts.ConfigFile, "mender-config", "", "")
+	fs.StringVar(&a.opts.AgentFile, "config", "", "")
+	fs.StringVar(&a.opts.DataDir, "data", "", "")
+	fs.BoolVar(&a.json, "json", false, "")
+	fs.BoolVar(&a.dryRun, "dry-run", false, "")
+
+	// Flags may stand before and behind the command.
+	var words []string
+	for len(args) > 0 {
+		if err := fs.Parse(args); err != nil {
+			return verb{}, err
+		}
+		if args = fs.Args(); len(args) > 0 {
+			words, args = append(words, args[0]), args[1:]
+		}
+	}
+	switch {
+	case *help || len(words) == 0 && !*showVersion || len(words) > 0 && words[0] == "help":
+		return verb{}, flag.ErrHelp
+	case *showVersion:
+		words = []string{"version"}
+	}
+	if err := a.openLog(stderr, *level, *journal); err != nil {
+		return verb{}, err
+	}
+	for _, v := range verbs() {
+		if v.name != words[0] {
+			continue
+		}
+		a.args = words[1:]
+		if len(a.args) != v.nargs {
+			return verb{}, fmt.Errorf("%s: want %d argument(s), got %d", v.name, v.nargs, len(a.args))
+		}
+		return v, nil
+	}
+	return verb{}, fmt.Errorf("%.64q is not a command", words[0])
+}
+
+// openLog writes to the journal with fields where systemd started the
+// program, and lines for people elsewhere.
+func (a *agent) openLog(stderr io.Writer, word string, journal bool) error {
+	level, ok := report.ParseLevel(word)
+	if !ok {
+		return fmt.Errorf("log level %.64q: want error, warning, info or debug", word)
+	}
+	a.log = report.NewLogger(stderr, "usb-updater", level)
+	if journal {
+		if log, ok := report.NewJournalLogger(level); ok {
+			a.log = log
+		}
+	}
+	a.opts.Log = func(line string) { a.log.Info().Msg(line) }
+	return nil
+}
+
+// print writes results. Standard output that is gone changes no outcome.
+func (a *agent) print(format string, args ...any) {
+	_, _ = fmt.Fprintf(a.stdout, format, args...)
+}
+
+func (a *agent) version(context.Context) (report.Code, error) {
+	a.print("%s\truntime: %s\n", version, runtime.Version())
+	return report.OK, nil
+}
+
+func (a *agent) codes(context.Context) (report.Code, error) {
+	for _, c := range report.Codes() {
+		a.print("%3d  %-20s %s %s\n", c.Number, c.Name, c.Meaning, c.Remedy)
+	}
+	return report.OK, nil
+}
+
+func usage() string {
+	var b strings.Builder
+	b.WriteString("usb-updater updates a device with two root slots from a USB stick, unattended.\n\nUsage:\n")
+	for _, v := range verbs() {
+		fmt.Fprintf(&b, "  usb-updater %-16s %s\n", strings.TrimSpace(v.name+" "+v.args), v.help)
+	}
+	b.WriteString(`
+Options:
+  --config FILE          configuration (/etc/usb-updater/usb-updater.conf)
+  --mender-config FILE   Mender's configuration (/etc/mender/mender.conf)
+  --data DIR             Mender's data directory (/var/lib/mender)
+  --dry-run              run: decide, but write nothing
+  --json                 list, status: print JSON
+  --log-level LEVEL      error, warning, info or debug (info)
+  --root DIR             act on the simulated device in DIR
+
+usb-updater codes prints the exit codes and what to do about each.
+`)
+	return b.String()
+}

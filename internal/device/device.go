@@ -1,0 +1,287 @@
+// Package device puts an [install.Engine] together from what is configured on
+// a device: slots, boot environment, store, keys, scripts. Commands import it,
+// nothing else does.
+//
+// It has one view of where things are: below a root directory. That is "/", or
+// the directory of a simulated device, in which slots and the boot environment
+// may be regular files, the kernel command line names the running slot, and no
+// reboot is real.
+package device
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/usb-updater/usb-updater/internal/artifact"
+	"github.com/usb-updater/usb-updater/internal/bootenv"
+	"github.com/usb-updater/usb-updater/internal/config"
+	"github.com/usb-updater/usb-updater/internal/install"
+	"github.com/usb-updater/usb-updater/internal/install/script"
+	"github.com/usb-updater/usb-updater/internal/install/slot"
+	"github.com/usb-updater/usb-updater/internal/install/state"
+	"github.com/usb-updater/usb-updater/internal/mount"
+)
+
+// Options says where the device is. Zero values stand for the usual places.
+// Paths given here are taken as they are; paths that a configuration file
+// names, and the usual places, are below Root.
+type Options struct {
+	Root         string // "" for the real device
+	ConfigFile   string // mender.conf
+	FallbackFile string // mender.conf in the data directory
+	ConfigDir    string // of Mender: state scripts, mender.conf, artifact_info
+	DataDir      string // of Mender: store, device_type, scripts of the artifact
+	AgentFile    string // usb-updater.conf
+	// Log hears what state scripts print. Optional.
+	Log func(line string)
+}
+
+// Device is a device whose configuration has been read.
+type Device struct {
+	Mender config.Mender
+	Agent  config.Agent
+	opts   Options
+}
+
+// Open reads the configuration. It locks and writes nothing.
+func Open(opts Options) (*Device, error) {
+	d := &Device{opts: opts}
+	files := config.Files{
+		Main: opts.ConfigFile, MainRequired: opts.ConfigFile != "",
+		Fallback: opts.FallbackFile, FallbackRequired: opts.FallbackFile != "",
+	}
+	if files.Main == "" {
+		files.Main = filepath.Join(d.ConfigDir(), "mender.conf")
+	}
+	if files.Fallback == "" {
+		files.Fallback = filepath.Join(d.DataDir(), "mender.conf")
+	}
+	var err error
+	if d.Mender, err = config.LoadMender(files); err != nil {
+		return nil, err
+	}
+	agentFile := opts.AgentFile
+	if agentFile == "" {
+		agentFile = d.Path(config.DefaultAgentFile)
+	}
+	if d.Agent, err = config.LoadAgent(agentFile, opts.AgentFile != ""); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// Simulated tells whether the device is a directory on another machine.
+func (d *Device) Simulated() bool { return d.opts.Root != "" && filepath.Clean(d.opts.Root) != "/" }
+
+// Path returns where the device's path is on the machine that runs this.
+func (d *Device) Path(path string) string {
+	if !d.Simulated() {
+		return path
+	}
+	return filepath.Join(d.opts.Root, path)
+}
+
+// DataDir is Mender's data directory.
+func (d *Device) DataDir() string {
+	if d.opts.DataDir != "" {
+		return d.opts.DataDir
+	}
+	return d.Path(config.DefaultDataDir)
+}
+
+// ConfigDir is Mender's configuration directory.
+func (d *Device) ConfigDir() string {
+	if d.opts.ConfigDir != "" {
+		return d.opts.ConfigDir
+	}
+	return d.Path(config.DefaultConfigDir)
+}
+
+// RunDir is where runs of the agent keep what must not outlive the boot.
+func (d *Device) RunDir() string { return d.Path("/run/usb-updater") }
+
+// RunningName is the artifact name that the running root file system gives
+// itself, "" if it does not.
+func (d *Device) RunningName() (string, error) {
+	return config.ArtifactInfo(filepath.Join(d.ConfigDir(), "artifact_info"))
+}
+
+// Type reads the device type.
+func (d *Device) Type() (string, error) {
+	path := d.Mender.DeviceTypePath(d.DataDir())
+	if d.Mender.DeviceTypeFile != "" {
+		path = d.Path(path)
+	}
+	return config.DeviceType(path)
+}
+
+// Keys loads the verification keys. One that cannot be read is an error: it
+// must not turn into "no verification".
+func (d *Device) Keys() ([]*artifact.Key, error) {
+	names := d.Mender.KeyFiles()
+	keys := make([]*artifact.Key, 0, len(names))
+	for _, name := range names {
+		key, err := LoadKey(d.Path(name))
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
+}
+
+// maxKeyFile bounds a key file, in bytes.
+const maxKeyFile = 64 << 10
+
+// LoadKey reads one public key.
+func LoadKey(path string) (*artifact.Key, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("verification key: %w", err)
+	}
+	if info.Size() > maxKeyFile {
+		return nil, fmt.Errorf("verification key %s: larger than %d bytes", path, maxKeyFile)
+	}
+	pem, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("verification key: %w", err)
+	}
+	key, err := artifact.ParseKey(path, pem)
+	if err != nil {
+		return nil, fmt.Errorf("verification key %s: %w", path, err)
+	}
+	return key, nil
+}
+
+// Slots finds both slots and which one runs.
+func (d *Device) Slots() (install.Slots, error) {
+	nameA, nameB, err := d.Mender.Slots()
+	if err != nil {
+		return install.Slots{}, err
+	}
+	opts := slot.Options{AllowFile: d.Simulated()}
+	a, err := slot.Find(d.Path(nameA), opts)
+	if err != nil {
+		return install.Slots{}, fmt.Errorf("RootfsPartA: %w", err)
+	}
+	b, err := slot.Find(d.Path(nameB), opts)
+	if err != nil {
+		return install.Slots{}, fmt.Errorf("RootfsPartB: %w", err)
+	}
+	booted, err := slot.Booted([2]slot.Partition{a, b}, slot.Root{Dir: d.Path("/"), Simulated: d.Simulated()})
+	if err != nil {
+		return install.Slots{}, err
+	}
+	return install.Slots{A: a, B: b, Booted: [2]bootenv.Slot{bootenv.A, bootenv.B}[booted]}, nil
+}
+
+// Engine puts the engine together over an open store.
+func (d *Device) Engine(store install.Store) (*install.Engine, error) {
+	deviceType, err := d.Type()
+	if err != nil {
+		return nil, err
+	}
+	slots, err := d.Slots()
+	if err != nil {
+		return nil, err
+	}
+	env, err := d.bootEnv()
+	if err != nil {
+		return nil, err
+	}
+	name, err := d.RunningName()
+	if err != nil {
+		return nil, err
+	}
+	return &install.Engine{
+		DeviceType:  deviceType,
+		Slots:       slots,
+		Loader:      bootenv.NewMender(env, bootenv.Parts{A: slots.A.Number, B: slots.B.Number}, slots.Booted),
+		Store:       store,
+		Scripts:     scripts{d.scriptRunner()},
+		OpenTarget:  func(p slot.Partition) (install.Target, error) { return slot.OpenWriter(p) },
+		Mounted:     mounted,
+		RunningName: name,
+		BootID:      d.bootID(),
+		SkipVerify:  !d.Agent.VerifyWritten,
+		Now:         time.Now,
+	}, nil
+}
+
+// OpenStore locks the device's store. The caller closes it.
+func (d *Device) OpenStore() (*state.Store, error) { return state.Open(d.DataDir()) }
+
+func (d *Device) bootEnv() (bootenv.Store, error) {
+	path := d.Path("/etc/fw_env.config")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("boot environment: %w", err)
+	}
+	copies, err := bootenv.ParseFwEnvConfig(b)
+	if err != nil {
+		return nil, fmt.Errorf("boot environment: %s: %w", path, err)
+	}
+	for i := range copies {
+		copies[i].Path = d.Path(copies[i].Path)
+	}
+	return bootenv.OpenUBoot(bootenv.UBootConfig{
+		Copies:          copies,
+		AllowSingleCopy: d.Agent.AllowSingleCopy,
+		Locks:           []string{d.Path("/run/fw_printenv.lock"), d.Path("/var/lock/fw_printenv.lock")},
+	})
+}
+
+// bootID tells boots apart; "" where the kernel does not say.
+func (d *Device) bootID() string {
+	b, err := os.ReadFile(d.Path("/proc/sys/kernel/random/boot_id"))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
+
+func (d *Device) scriptRunner() *script.Runner {
+	log := d.opts.Log
+	if log == nil {
+		log = func(string) {}
+	}
+	return &script.Runner{
+		RootfsDir:     filepath.Join(d.ConfigDir(), "scripts"),
+		ArtifactDir:   filepath.Join(d.DataDir(), "scripts"),
+		Timeout:       d.Mender.ScriptTimeout(),
+		RetryInterval: d.Mender.ScriptRetryInterval(),
+		RetryTimeout:  d.Mender.ScriptRetryTimeout(),
+		Log:           log,
+	}
+}
+
+// scripts is the script package as the engine wants it.
+type scripts struct{ runner *script.Runner }
+
+func (s scripts) Install(version int, list []script.Script) error {
+	return script.Install(s.runner.ArtifactDir, version, list)
+}
+
+func (s scripts) Run(ctx context.Context, state, action string) error {
+	return s.runner.Run(ctx, state, action)
+}
+
+// mounted returns where a partition is mounted; a file is nowhere.
+func mounted(p slot.Partition) (string, error) {
+	if !p.ID.Block {
+		return "", nil
+	}
+	where, ok, err := mount.IsMounted(p.ID.Dev)
+	if err != nil || !ok {
+		return "", err
+	}
+	if where == "" {
+		return "", errors.New("mounted, but the kernel does not say where")
+	}
+	return where, nil
+}

@@ -1,0 +1,33 @@
+// Package install carries one update through its life on a device with two
+// root slots: plan, write, arm, trial boot, commit or rollback, and recovery
+// from whatever interrupted any of these.
+//
+// It promises that at every instant one slot boots: the running one until the
+// boot loader is armed, and after that the new one on trial with the old one
+// behind it. What can refuse an update does so in [Engine.Plan], before the
+// first byte is written. The boot loader is armed only with the proof that the
+// whole artifact was read, that its checksums agree, and that the slot holds
+// it.
+//
+// # Order of writes
+//
+// After each write the table says what boots if the power fails right there,
+// and what the next run finds.
+//
+//	1  boot env: disarm, if it is armed for the target     old slot
+//	2  store: attempt {artifact, target}                   old slot; nothing is pending; the content of the target is unknown
+//	3  slot: payload, flush                                as 2
+//	4  (slot read back and compared)                       as 2
+//	5  store: pending, version 2, installing               old slot; recovery closes it as failed
+//	6  boot env: arm the target                            trial boot of a whole slot; recovery rolls back
+//	7  store: pending, version 1, waiting for commit       trial boot
+//	8  (reboot, health check) store: version 2, committing  the boot loader falls back; recovery closes it as failed
+//	9  boot env: confirm                                   new slot; recovery finishes 9 and 10
+//	10 store: name and provides merged, pending removed    new slot
+//
+// Version 1 of the pending state is the one that every Mender client
+// understands; version 2 makes an older client refuse an update that is half
+// way (source: Mender client, standalone state).
+//
+// State scripts run between these writes, as in Mender's standalone mode.
+package install

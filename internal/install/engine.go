@@ -1,0 +1,146 @@
+package install
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"time"
+
+	"github.com/usb-updater/usb-updater/internal/bootenv"
+	"github.com/usb-updater/usb-updater/internal/install/script"
+	"github.com/usb-updater/usb-updater/internal/install/slot"
+	"github.com/usb-updater/usb-updater/internal/install/state"
+)
+
+// Errors that callers decide by.
+var (
+	// ErrInProgress means that an update is pending, so that the other slot is
+	// the way forward or the way back and must not be written.
+	ErrInProgress = errors.New("update already in progress: commit or roll back first")
+	// ErrNothingPending means that there is no update to commit or roll back.
+	ErrNothingPending = errors.New("no update in progress")
+	// ErrNotRebooted means that the new slot is armed but does not run yet.
+	ErrNotRebooted = errors.New("the new system is not running yet: reboot first")
+	// ErrTrialFailed means that the boot loader went back to the old slot.
+	ErrTrialFailed = errors.New("reboot to the new update failed: the boot loader rolled back to the previous system")
+	// ErrRolledBack means that the update failed and was undone. The device
+	// may have to reboot to leave the trial.
+	ErrRolledBack = errors.New("rolled back")
+	// ErrUnfinished means that a trial boot is running of an update whose
+	// installation was interrupted.
+	ErrUnfinished = errors.New("the installation was interrupted: roll back")
+	// ErrInconsistent means that the boot environment names another slot than
+	// the one that runs, with no trial to explain it.
+	ErrInconsistent = errors.New("the boot environment does not name the running slot: reboot, then look at the boot environment")
+	// ErrCommittedWithErrors means that the update is permanent but a script
+	// that ran afterwards failed.
+	ErrCommittedWithErrors = errors.New("committed, but a script failed afterwards")
+)
+
+// Store keeps the record between runs. Save replaces all of it durably, or
+// nothing.
+type Store interface {
+	Load() (state.Record, error)
+	Save(state.Record) error
+}
+
+// Scripts runs and keeps state scripts.
+type Scripts interface {
+	Install(formatVersion int, scripts []script.Script) error
+	Run(ctx context.Context, state, action string) error
+}
+
+// Target is a slot open for writing. Sync returns when the medium has
+// everything; Verify reads back what was written.
+type Target interface {
+	Write(p []byte) (int, error)
+	Sync() error
+	Verify(ctx context.Context, sha256 [sha256.Size]byte) error
+	Close() error
+}
+
+// Slots are the two root slots and which of them runs.
+type Slots struct {
+	A, B   slot.Partition
+	Booted bootenv.Slot
+}
+
+// Partition returns the partition of s.
+func (s Slots) Partition(which bootenv.Slot) slot.Partition {
+	if which == bootenv.B {
+		return s.B
+	}
+	return s.A
+}
+
+// Inactive returns the slot that does not run: the target of an update.
+func (s Slots) Inactive() bootenv.Slot { return s.Booted.Other() }
+
+// Engine installs, commits and rolls back on one device. All fields are
+// required unless they say otherwise; the caller holds the lock that keeps
+// other writers away.
+type Engine struct {
+	DeviceType string
+	Slots      Slots
+	Loader     bootenv.Loader
+	Store      Store
+	Scripts    Scripts
+	OpenTarget func(slot.Partition) (Target, error)
+	// Mounted returns where the partition is mounted, "" if nowhere.
+	Mounted func(slot.Partition) (string, error)
+	// RunningName is the artifact name that the running root file system
+	// gives itself, "" if it does not. It stands in where the store has none.
+	RunningName string
+	// BootID tells one boot from the next, "" if unknown.
+	BootID string
+	// SkipVerify leaves out the read back of the slot.
+	SkipVerify bool
+	// Report hears of progress. Optional.
+	Report func(Event)
+	// Now is the clock, for records that people read. It decides nothing.
+	Now func() time.Time
+}
+
+// Step names what the engine does.
+type Step string
+
+// The steps, in the order of an update's life.
+const (
+	StepWrite    Step = "write"
+	StepVerify   Step = "verify"
+	StepArm      Step = "arm"
+	StepCommit   Step = "commit"
+	StepRollback Step = "rollback"
+	StepRecover  Step = "recover"
+)
+
+// Event is one piece of progress.
+type Event struct {
+	Step     Step
+	Artifact string
+	Slot     bootenv.Slot
+	Bytes    int64 // of the payload, so far
+	Total    int64 // of the payload
+	Detail   string
+}
+
+func (e *Engine) report(ev Event) {
+	if e.Report != nil {
+		e.Report(ev)
+	}
+}
+
+// markFailed records that an artifact's trial failed, so that the same one is not
+// tried again unattended.
+func (e *Engine) markFailed(r *state.Record, p *state.Pending, reason string) {
+	if p == nil || p.ManifestDigest == "" {
+		return // another client's update: it cannot be named by content
+	}
+	f := r.Failed[p.ManifestDigest]
+	f.Name, f.Reason, f.Time = p.ArtifactName, reason, e.Now()
+	f.Attempts++
+	if r.Failed == nil {
+		r.Failed = map[string]state.Failure{}
+	}
+	r.Failed[p.ManifestDigest] = f
+}

@@ -1,0 +1,154 @@
+package install
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/usb-updater/usb-updater/internal/artifact"
+	"github.com/usb-updater/usb-updater/internal/bootenv"
+	"github.com/usb-updater/usb-updater/internal/install/slot"
+	"github.com/usb-updater/usb-updater/internal/install/state"
+)
+
+// Reasons why an artifact is not for this device.
+var (
+	// ErrDeviceType means that the device's type is not one of the artifact's.
+	ErrDeviceType = errors.New("not compatible with device")
+	// ErrDepends means that the device lacks something the artifact requires.
+	ErrDepends = errors.New("artifact depends not satisfied")
+	// ErrPayloadType means that this program has nothing that installs such a
+	// payload.
+	ErrPayloadType = errors.New("payload type is not supported")
+	// ErrTooLarge means that the image does not fit the slot.
+	ErrTooLarge = errors.New("image is larger than the partition")
+	// ErrMounted means that the slot to write is in use as a file system.
+	ErrMounted = errors.New("partition is mounted")
+)
+
+// Plan is an update that nothing speaks against. It is good for one
+// [Engine.Write], in the run that made it.
+type Plan struct {
+	Target bootenv.Slot
+	File   artifact.File
+	art    *artifact.Artifact
+	record state.Record
+}
+
+// Header returns the header of the planned artifact.
+func (p *Plan) Header() *artifact.Header { return p.art.Header() }
+
+// Ready closes what an interruption left behind and tells whether the device
+// can take an update now; if not, the error is [ErrInProgress] or says what
+// is wrong. It costs nothing to ask before an artifact is looked at.
+func (e *Engine) Ready(ctx context.Context) error {
+	action, err := e.Recover(ctx)
+	switch action {
+	case ActionNone:
+		return err
+	case ActionFail, ActionFinish:
+		// Closed: the slot that runs is the one that boots. A failed script on
+		// the way is no reason to refuse the update that may repair it.
+		again, err := e.inspect(ctx)
+		if err == nil && again.action != ActionNone {
+			err = ErrInProgress
+		}
+		return err
+	case ActionReboot, ActionDecide:
+		return ErrInProgress
+	default:
+		return errors.Join(ErrInProgress, err)
+	}
+}
+
+// Plan checks everything that can refuse the update, and reads the artifact up
+// to the first byte of the image. On success nothing is left but the medium
+// itself to stop it. Nothing was written to a slot or to the boot environment.
+func (e *Engine) Plan(ctx context.Context, a *artifact.Artifact) (*Plan, error) {
+	if err := e.Ready(ctx); err != nil {
+		return nil, err
+	}
+	r, err := e.Store.Load()
+	if err != nil {
+		return nil, err
+	}
+	h := a.Header()
+	if err := Compatible(h, e.DeviceType, Provides(r, e.RunningName)); err != nil {
+		return nil, err
+	}
+	file, err := a.FirstFile()
+	if err != nil {
+		return nil, err
+	}
+	target := e.Slots.Inactive()
+	if err := e.checkTarget(e.Slots.Partition(target), file.Size); err != nil {
+		return nil, err
+	}
+	return &Plan{Target: target, File: file, art: a, record: r}, nil
+}
+
+// Provides returns what the device has, in the terms of an artifact's depends.
+// runningName is used where the record has no name.
+func Provides(r state.Record, runningName string) map[string]string {
+	p := maps.Clone(r.Provides)
+	if p == nil {
+		p = map[string]string{}
+	}
+	p["artifact_name"] = cmp.Or(r.ArtifactName, runningName, unknownName)
+	if r.ArtifactGroup != "" {
+		p["artifact_group"] = r.ArtifactGroup
+	}
+	return p
+}
+
+// Compatible tells whether a device of that type, which provides these things,
+// may install the artifact. It is pure.
+func Compatible(h *artifact.Header, deviceType string, provides map[string]string) error {
+	switch {
+	case h.Empty:
+		return fmt.Errorf("artifact %q: an artifact without payload: %w", h.Name, ErrPayloadType)
+	case h.PayloadType != artifact.RootfsImage:
+		return fmt.Errorf("artifact %q: %q: %w", h.Name, h.PayloadType, ErrPayloadType)
+	case deviceType == "":
+		return fmt.Errorf("artifact %q: %w of unknown type: device_type is empty", h.Name, ErrDeviceType)
+	case !h.MatchesDevice(deviceType):
+		return fmt.Errorf("artifact %q: image (device types %q) %w %q", h.Name, h.DeviceTypes, ErrDeviceType, deviceType)
+	}
+	for _, key := range slices.Sorted(maps.Keys(h.Depends)) {
+		want := h.Depends[key]
+		have, ok := provides[key]
+		switch {
+		case !ok:
+			return fmt.Errorf("artifact %q: %w: it needs %q, which the device does not provide", h.Name, ErrDepends, key)
+		case !slices.Contains(want, have):
+			return fmt.Errorf("artifact %q: %w: it needs %q to be one of %q, the device has %q", h.Name, ErrDepends, key, want, have)
+		}
+	}
+	return nil
+}
+
+func (e *Engine) checkTarget(p slot.Partition, size int64) error {
+	if running := e.Slots.Partition(e.Slots.Booted); running.ID == p.ID {
+		return fmt.Errorf("slot %s: it is the running root file system", p.Path)
+	}
+	if size == 0 {
+		return fmt.Errorf("slot %s: the image is empty", p.Path)
+	}
+	if size > p.Size {
+		return fmt.Errorf("slot %s: %w: image %d bytes, partition %d bytes: %w", p.Path, ErrTooLarge, size, p.Size, unix.ENOSPC)
+	}
+	where, err := e.Mounted(p)
+	if err != nil {
+		return fmt.Errorf("slot %s: %w", p.Path, err)
+	}
+	if where != "" {
+		return fmt.Errorf("slot %s: %w on %s: unmount it first", p.Path, ErrMounted, strings.TrimSpace(where))
+	}
+	return nil
+}

@@ -1,0 +1,230 @@
+package install
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/usb-updater/usb-updater/internal/bootenv"
+	"github.com/usb-updater/usb-updater/internal/install/state"
+)
+
+// Action is what the state that a run finds calls for.
+type Action uint8
+
+// The actions.
+const (
+	// ActionNone: nothing is pending.
+	ActionNone Action = iota
+	// ActionReboot: the new slot is armed in this very boot; reboot to try it.
+	ActionReboot
+	// ActionDecide: the new slot runs on trial; commit it or roll it back.
+	ActionDecide
+	// ActionFinish: the new slot was confirmed; finish the commit.
+	ActionFinish
+	// ActionFail: the old slot runs after all; close the update as failed.
+	ActionFail
+	// ActionRollback: the new slot runs on trial, but its installation or its
+	// rollback was interrupted; roll it back.
+	ActionRollback
+	// ActionRefuse: boot environment and running slot contradict each other in
+	// a way that no interruption explains; a person must look.
+	ActionRefuse
+)
+
+var actionNames = [...]string{"none", "reboot", "decide", "finish", "fail", "rollback", "refuse"}
+
+// String returns the action's name.
+func (a Action) String() string {
+	if int(a) < len(actionNames) {
+		return actionNames[a]
+	}
+	return fmt.Sprintf("action %d", uint8(a))
+}
+
+// situation is all that a decision rests on.
+type situation struct {
+	pending *state.Pending
+	phase   bootenv.Phase
+	booted  bootenv.Slot
+	bootID  string
+	// nameRuns: the running root file system has the name of the pending
+	// artifact. It tells old from new where the pending state, written by
+	// another client, does not name its slots.
+	nameRuns bool
+}
+
+// decide picks the way on from what a run finds. It is pure: the power may
+// have failed anywhere, and this is the one place that says what follows.
+func decide(s situation) Action {
+	if s.pending == nil {
+		return decideWithoutRecord(s.phase)
+	}
+	onTarget := s.onTarget()
+	switch s.phase {
+	case bootenv.Inconsistent:
+		// A rollback of ours that waits for its reboot looks like this, too,
+		// but has no record any more. With one, the rollback was cut short.
+		if onTarget && undoing(s.pending.InState) {
+			return ActionRollback
+		}
+		return ActionRefuse
+	case bootenv.Armed:
+		switch {
+		case onTarget:
+			return ActionRefuse // armed for a slot that is not the update's
+		case waiting(s.pending) && s.sameBoot():
+			return ActionReboot
+		default:
+			return ActionFail
+		}
+	case bootenv.Trial:
+		switch {
+		case !onTarget:
+			return ActionRefuse
+		case waiting(s.pending), committing(s.pending.InState):
+			return ActionDecide
+		default:
+			return ActionRollback
+		}
+	default: // Steady
+		if onTarget { // permanent already: the record must say what is true
+			return ActionFinish
+		}
+		return ActionFail
+	}
+}
+
+// decideWithoutRecord handles an environment that nobody's record explains: a
+// trial whose record was lost is still a trial.
+func decideWithoutRecord(p bootenv.Phase) Action {
+	switch p {
+	case bootenv.Trial:
+		return ActionDecide
+	case bootenv.Inconsistent:
+		return ActionRefuse
+	default: // Steady; Armed is disarmed by the next install, before it writes
+		return ActionNone
+	}
+}
+
+// onTarget tells whether the slot that runs is the one that was updated.
+func (s situation) onTarget() bool {
+	switch s.pending.TargetSlot {
+	case bootenv.A.String():
+		return s.booted == bootenv.A
+	case bootenv.B.String():
+		return s.booted == bootenv.B
+	}
+	// Another client's record does not name the slot. A trial or an armed
+	// environment does.
+	switch s.phase {
+	case bootenv.Trial:
+		return true
+	case bootenv.Armed, bootenv.Inconsistent:
+		return false
+	default:
+		return s.nameRuns
+	}
+}
+
+// sameBoot tells whether the update was armed in the boot that runs now. Where
+// that is unknown it is assumed, because a reboot then settles it.
+func (s situation) sameBoot() bool {
+	return s.pending.BootID == "" || s.bootID == "" || s.pending.BootID == s.bootID
+}
+
+func waiting(p *state.Pending) bool {
+	return p.Version == 1 || p.InState == state.BeforeArtifactCommitEnter
+}
+
+func committing(inState string) bool {
+	switch inState {
+	case state.ArtifactCommitEnter, state.BeforeArtifactCommitLeave, state.ArtifactCommitLeave:
+		return true
+	}
+	return false
+}
+
+func undoing(inState string) bool {
+	switch inState {
+	case state.ArtifactRollbackEnter, state.ArtifactFailureEnter, state.Cleanup:
+		return true
+	}
+	return false
+}
+
+// status is what every operation looks at first.
+type status struct {
+	record state.Record
+	env    bootenv.State
+	action Action
+}
+
+func (e *Engine) inspect(ctx context.Context) (status, error) {
+	r, err := e.Store.Load()
+	if err != nil {
+		return status{}, err
+	}
+	env, err := e.Loader.State(ctx)
+	if err != nil {
+		return status{}, err
+	}
+	s := situation{pending: r.Pending, phase: env.Phase, booted: e.Slots.Booted, bootID: e.BootID}
+	s.nameRuns = r.Pending != nil && e.RunningName != "" && e.RunningName == r.Pending.ArtifactName
+	return status{record: r, env: env, action: decide(s)}, nil
+}
+
+// Inspect tells what the device's state calls for. It changes nothing.
+func (e *Engine) Inspect(ctx context.Context) (Action, state.Record, error) {
+	st, err := e.inspect(ctx)
+	return st.action, st.record, err
+}
+
+// Recover closes what an interruption left open, as far as that needs no
+// decision: it closes failed updates, finishes confirmed ones, and undoes
+// trials of unfinished installations. It returns the action that it found
+// and, for [ActionFail] and [ActionRollback], why in the error's chain
+// ([ErrTrialFailed], [ErrRolledBack]).
+//
+// [ActionNone], [ActionReboot] and [ActionDecide] are left as they are. After
+// [ActionRollback] the device must reboot.
+func (e *Engine) Recover(ctx context.Context) (Action, error) {
+	st, err := e.inspect(ctx)
+	if err != nil {
+		return ActionNone, err
+	}
+	switch st.action {
+	case ActionFinish:
+		e.report(Event{Step: StepRecover, Artifact: st.record.Pending.ArtifactName, Detail: "finish the commit"})
+		return st.action, e.finishCommit(ctx, st.record)
+	case ActionFail:
+		return st.action, errors.Join(ErrTrialFailed, e.closeFailed(ctx, st))
+	case ActionRollback:
+		return st.action, errors.Join(ErrRolledBack, e.undo(ctx, st.record))
+	case ActionRefuse:
+		return st.action, ErrInconsistent
+	default:
+		return st.action, nil
+	}
+}
+
+// closeFailed ends an update that did not make it: the old slot runs. An
+// environment that is still armed is disarmed first, so that a cut here leaves
+// a record that leads back to this function.
+func (e *Engine) closeFailed(ctx context.Context, st status) error {
+	r, p := st.record, st.record.Pending
+	e.report(Event{Step: StepRecover, Artifact: p.ArtifactName, Detail: "close the failed update"})
+	if err := e.Loader.Revert(ctx); err != nil {
+		return err
+	}
+	scriptErr := e.runAll(ctx, "ArtifactFailure")
+	if waiting(p) || committing(p.InState) { // it had its trial
+		e.markFailed(&r, p, "the new system did not come up or was not committed, and the boot loader went back")
+	}
+	r.Pending = nil
+	if err := e.Store.Save(r); err != nil {
+		return err
+	}
+	return scriptErr
+}
