@@ -31,7 +31,7 @@ func (a *agent) watch(ctx context.Context) (report.Code, error) {
 	if err != nil {
 		return report.Failed, err
 	}
-	defer listener.Close() // nothing is written
+	defer listener.Close()                           // nothing is written
 	if code, err := a.scan(ctx); code == report.OK { // sticks that came before the listener
 		return code, err
 	}

@@ -299,8 +299,8 @@ func (a *Artifact) copy(ctx context.Context, open func(File) (io.Writer, error))
 		if a.pending == nil {
 			break
 		}
-		if buf == nil {
-			buf = make([]byte, ChunkSize)
+		if need := min(a.pending.Size, ChunkSize); int64(len(buf)) < need {
+			buf = make([]byte, need)
 		}
 		if err := a.copyFile(ctx, *a.pending, buf, open); err != nil {
 			return err

@@ -131,6 +131,7 @@ func TestMatchesDevice(t *testing.T) {
 
 // TestGood reads artifacts that look unusual and must be accepted.
 func TestGood(t *testing.T) {
+	t.Parallel()
 	longName := strings.Repeat("image-", 20) + ".ext4"
 	tests := []struct {
 		name string
@@ -185,21 +186,21 @@ func TestGood(t *testing.T) {
 		{"gzip members", rootfsParts, func(p *parts) {
 			p.dataBlob = func([]byte) []byte {
 				b := tarOf(p.files)
-				return slices.Concat(pack(b[:7], ".gz"), pack(nil, ".gz"), pack(b[7:70000], ".gz"), pack(b[70000:], ".gz"))
+				return slices.Concat(pack(b[:7], ".gz"), pack(nil, ".gz"), pack(b[7:7000], ".gz"), pack(b[7000:], ".gz"))
 			}
 		}},
 		{"xz streams and padding", rootfsParts, func(p *parts) {
 			p.dataComp = ".xz"
 			p.dataBlob = func([]byte) []byte {
 				b := tarOf(p.files)
-				return slices.Concat(pack(b[:70000], ".xz"), make([]byte, 8), pack(b[70000:], ".xz"), make([]byte, 4))
+				return slices.Concat(pack(b[:7000], ".xz"), make([]byte, 8), pack(b[7000:], ".xz"), make([]byte, 4))
 			}
 		}},
 		{"zstd frames", rootfsParts, func(p *parts) {
 			p.dataComp = ".zst"
 			p.dataBlob = func([]byte) []byte {
 				b := tarOf(p.files)
-				return slices.Concat(pack(b[:70000], ".zst"), []byte("\x50\x2a\x4d\x18\x05\x00\x00\x00pzstd"), pack(b[70000:], ".zst"))
+				return slices.Concat(pack(b[:7000], ".zst"), []byte("\x50\x2a\x4d\x18\x05\x00\x00\x00pzstd"), pack(b[7000:], ".zst"))
 			}
 		}},
 	}
@@ -232,6 +233,7 @@ func TestGood(t *testing.T) {
 // it. The first is the artifact's fault and the second the medium's, and neither
 // is ever taken for the end.
 func TestCutAndBroken(t *testing.T) {
+	t.Parallel()
 	errBroken := fmt.Errorf("broken: %w", io.EOF) // an error that looks like the end
 	for _, comp := range []string{"", ".gz", ".xz", ".zst"} {
 		p := rootfsParts()
@@ -366,7 +368,7 @@ func TestWriterErrors(t *testing.T) {
 // and while a decompressor asks for input.
 func TestCancel(t *testing.T) {
 	p := rootfsParts()
-	p.files[0].data = make([]byte, 5*ChunkSize+1)
+	p.files[0].data = make([]byte, 2*ChunkSize+1)
 	b := p.build()
 	ctx, cancel := context.WithCancel(t.Context())
 	a, err := Open(bytes.NewReader(b), Options{})
@@ -455,7 +457,7 @@ func TestErrorText(t *testing.T) {
 
 // TestMemory streams much more than it may hold.
 func TestMemory(t *testing.T) {
-	const size, limit = 64 << 20, 6 << 20
+	const size, limit = 6 << 20, 2 << 20
 	p := rootfsParts()
 	p.files[0].data = make([]byte, size)
 	for _, comp := range []string{"", ".gz"} {

@@ -10,6 +10,7 @@ import (
 // TestDamageMeaning has the checks of what header-info, type-info, meta-data and
 // files say.
 func TestDamageMeaning(t *testing.T) {
+	t.Parallel()
 	replace := func(name, from, to string) func(*parts) {
 		return func(p *parts) {
 			for i, e := range p.header {

@@ -83,6 +83,7 @@ func outer(f func([]entry) []entry) func(*parts) { return func(p *parts) { p.out
 
 // TestDamageTar has the checks of the tar layer.
 func TestDamageTar(t *testing.T) {
+	t.Parallel()
 	var cases []damage
 	for _, typ := range []byte("1234567gKLSVxXZ") {
 		// An x header is not an entry: what follows is taken for its content.
@@ -146,6 +147,7 @@ func TestDamageTar(t *testing.T) {
 
 // TestDamageEnds has what is wrong at the end of each of the three archives.
 func TestDamageEnds(t *testing.T) {
+	t.Parallel()
 	cut := func(n int) func([]byte) []byte { return func(b []byte) []byte { return b[:len(b)-n] } }
 	add := func(s string) func([]byte) []byte {
 		return func(b []byte) []byte { return append(bytes.Clone(b), s...) }

@@ -94,7 +94,7 @@ type parts struct {
 	final func([]byte) []byte
 }
 
-var payload = bytes.Repeat([]byte("0123456789abcdef"), 12345)
+var payload = bytes.Repeat([]byte("0123456789abcdef"), 1234)
 
 // noise does not compress.
 var noise = func() (b []byte) {

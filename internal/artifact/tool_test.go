@@ -11,6 +11,7 @@ import (
 
 // TestToolArtifacts reads what the real mender-artifact and openssl make.
 func TestToolArtifacts(t *testing.T) {
+	t.Parallel()
 	for _, tool := range []string{"mender-artifact", "openssl"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Skip(tool + " is not installed")

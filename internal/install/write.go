@@ -187,4 +187,3 @@ func (e *Engine) runAll(ctx context.Context, state string) error {
 	ctx = context.WithoutCancel(ctx)
 	return errors.Join(e.Scripts.Run(ctx, state, "Enter"), e.Scripts.Run(ctx, state, "Leave"))
 }
-

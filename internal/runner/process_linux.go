@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,7 +28,7 @@ type process struct {
 // start starts the program in a process group of its own.
 func start(c Cmd) (_ *process, err error) {
 	p := &process{exited: make(chan struct{})}
-	limit := orDefault(c.Capture, DefaultCapture)
+	limit := cmp.Or(c.Capture, DefaultCapture)
 	var outPipe, errPipe *os.File
 	if p.stdout, outPipe, err = newCapture(limit); err != nil {
 		return nil, err
@@ -39,10 +40,7 @@ func start(c Cmd) (_ *process, err error) {
 	}
 	p.cmd = exec.Command(c.Path, c.Args...)
 	p.cmd.Env = c.Env
-	p.cmd.Dir = c.Dir
-	if c.Dir == "" {
-		p.cmd.Dir = "/"
-	}
+	p.cmd.Dir = cmp.Or(c.Dir, "/")
 	p.cmd.Stdout, p.cmd.Stderr = outPipe, errPipe
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL}
 	err = p.cmd.Start()

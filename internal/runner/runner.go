@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -77,7 +78,8 @@ func (r Result) String() string {
 // The error is nil whenever the program ran to an end of its own or to its
 // timeout; the result tells which. It wraps the cause of ctx when that ended
 // the program, and the result is then of the program as it was stopped. Any
-// other error means that the program did not run.
+// other error means that the program did not run. It does not name the
+// program: the caller does that in its own words.
 func Run(ctx context.Context, c Cmd) (Result, error) {
 	// The kernel sends the death signal when the thread that forked ends. A
 	// thread that is locked to this goroutine lives as long as it; any other
@@ -86,28 +88,25 @@ func Run(ctx context.Context, c Cmd) (Result, error) {
 	defer runtime.UnlockOSThread()
 
 	if ctx.Err() != nil {
-		return Result{}, fmt.Errorf("run %s: %w", c.Path, context.Cause(ctx))
+		return Result{}, context.Cause(ctx)
 	}
 	if err := checkExecutable(c.Path); err != nil {
-		return Result{}, fmt.Errorf("run %s: %w", c.Path, err)
+		return Result{}, err
 	}
 	p, err := start(c)
 	if err != nil {
-		return Result{}, fmt.Errorf("run %s: %w", c.Path, err)
+		return Result{}, err
 	}
 	stopped := p.wait(ctx, c.Timeout)
 	if stopped != nil {
-		p.terminate(orDefault(c.Grace, DefaultGrace))
+		p.terminate(cmp.Or(c.Grace, DefaultGrace))
 	}
 	res, err := p.reap()
 	res.TimedOut = errors.Is(stopped, errTimeout)
 	if stopped != nil && !res.TimedOut {
 		err = errors.Join(stopped, err)
 	}
-	if err != nil {
-		return res, fmt.Errorf("run %s: %w", c.Path, err)
-	}
-	return res, nil
+	return res, err
 }
 
 // checkExecutable gives clear words to what the kernel calls "permission
@@ -142,11 +141,4 @@ func Printable(s string) string {
 		}
 		return unicode.ReplacementChar
 	}, strings.ReplaceAll(s, "\r\n", "\n"))
-}
-
-func orDefault[T time.Duration | int](v, otherwise T) T {
-	if v == 0 {
-		return otherwise
-	}
-	return v
 }

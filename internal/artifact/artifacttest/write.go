@@ -143,11 +143,11 @@ func Compressor(w io.Writer, suffix string) (io.WriteCloser, error) {
 	case "":
 		return nopCloser{w}, nil
 	case ".gz":
-		return gzip.NewWriter(w), nil
+		return gzip.NewWriterLevel(w, gzip.BestSpeed)
 	case ".xz":
 		return newXZWriter(w), nil
 	case ".zst":
-		return zstd.NewWriter(w, zstd.WithEncoderConcurrency(1))
+		return zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20))
 	default:
 		return nil, fmt.Errorf("compression suffix %q: want .gz, .xz, .zst or none", suffix)
 	}

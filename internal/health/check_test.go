@@ -1,0 +1,178 @@
+package health
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// checks makes a directory of shell scripts, mode 0755. A body of "/" makes a
+// subdirectory.
+func checks(t *testing.T, bodies map[string]string) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "health.d")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, body := range bodies {
+		path := filepath.Join(dir, name)
+		var err error
+		if body == "/" {
+			err = os.Mkdir(path, 0o755)
+		} else {
+			err = os.WriteFile(path, []byte("#!/bin/sh\n"+body+"\n"), 0o755)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func check(t *testing.T, c Check, want Result) {
+	t.Helper()
+	got, err := c.Run(t.Context())
+	if err != nil {
+		t.Fatalf("Run: %v", err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("Run (-want +got):\n%s", diff)
+	}
+}
+
+func TestRun(t *testing.T) {
+	tests := []struct {
+		name   string
+		bodies map[string]string
+		want   Result
+	}{
+		{"no check", nil, Result{Passed: true}},
+		{"all well", map[string]string{"20-b": "", "10-a": "echo noise", "9": ""},
+			Result{Passed: true, Ran: []string{"10-a", "20-b", "9"}}},
+		{"first failure ends it", map[string]string{"a": "", "b": "echo out; echo 'e\033[2Jrr' >&2; exit 3", "c": ""},
+			Result{Ran: []string{"a", "b"}, Failed: "b", ExitCode: 3, Reason: "exit status 3", Output: "out\ne\ufffd[2Jrr\n"}},
+		{"signal", map[string]string{"a": "kill -KILL $$"},
+			Result{Ran: []string{"a"}, Failed: "a", ExitCode: -1, Reason: "killed by SIGKILL"}},
+		{"leftovers and directories", map[string]string{
+			".hidden": "exit 1", "a~": "exit 1", "a.bak": "exit 1", "a.dpkg-old": "exit 1", "a.rpmsave": "exit 1",
+			"sub": "/", "a": "", "a.rpmdb.sh": "",
+		}, Result{Passed: true, Ran: []string{"a", "a.rpmdb.sh"}}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			check(t, Check{Dir: checks(t, tt.bodies)}, tt.want)
+		})
+	}
+}
+
+func TestRunMissingDirectory(t *testing.T) {
+	check(t, Check{Dir: filepath.Join(t.TempDir(), "none")}, Result{Passed: true})
+}
+
+func TestRunTimeout(t *testing.T) {
+	dir := checks(t, map[string]string{"a": "exec sleep 1000", "b": ""})
+	check(t, Check{Dir: dir, Timeout: 20 * time.Millisecond, Grace: time.Hour},
+		Result{Ran: []string{"a"}, Failed: "a", ExitCode: -1, Reason: "timed out"})
+}
+
+// What cannot run has failed; it must not be skipped.
+func TestRunUnusableCheck(t *testing.T) {
+	tests := []struct {
+		name   string
+		spoil  func(path string) error
+		reason string
+	}{
+		{"mode 0644", func(p string) error { return os.Chmod(p, 0o644) }, "is not executable"},
+		{"dangling link", func(p string) error { return errors.Join(os.Remove(p), os.Symlink("none", p)) }, "no such file or directory"},
+		{"FIFO", func(p string) error { return errors.Join(os.Remove(p), syscall.Mkfifo(p, 0o755)) }, "is not a regular file"},
+		{"interpreter", func(p string) error { return os.WriteFile(p, []byte("#!/none\n"), 0o755) }, "its interpreter does not exist (see its first line, also for a Windows line end)"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := checks(t, map[string]string{"a": "", "b": "", "c": ""})
+			if err := tt.spoil(filepath.Join(dir, "b")); err != nil {
+				t.Fatal(err)
+			}
+			want := Result{Ran: []string{"a"}, Failed: "b", ExitCode: -1, Reason: tt.reason}
+			check(t, Check{Dir: dir}, want)
+		})
+	}
+}
+
+func TestRunFollowsLinks(t *testing.T) {
+	dir := checks(t, map[string]string{"a": ""})
+	for name, target := range map[string]string{"b": "a", "sub": "."} {
+		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check(t, Check{Dir: dir}, Result{Passed: true, Ran: []string{"a", "b"}})
+}
+
+func TestRunAsRootTrustsOnlyRoot(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: for anybody else the files are no concern")
+	}
+	tests := []struct {
+		name   string
+		change func(dir string) error
+		want   Result
+	}{
+		{"file writable", func(d string) error { return os.Chmod(filepath.Join(d, "a"), 0o757) },
+			Result{Failed: "a", Reason: "is writable by everybody"}},
+		{"directory writable", func(d string) error { return os.Chmod(d, 0o777) },
+			Result{Failed: ".", Reason: "is writable by everybody"}},
+		{"file of another user", func(d string) error { return os.Chown(filepath.Join(d, "a"), 1, 0) },
+			Result{Failed: "a", Reason: "does not belong to root"}},
+		{"directory of another user", func(d string) error { return os.Chown(d, 1, 0) },
+			Result{Failed: ".", Reason: "does not belong to root"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := checks(t, map[string]string{"a": ""})
+			if err := tt.change(dir); err != nil {
+				t.Fatal(err)
+			}
+			tt.want.ExitCode = -1
+			check(t, Check{Dir: dir}, tt.want)
+		})
+	}
+}
+
+func TestRunNoResult(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cause := errors.New("shutting down")
+	cancel(cause)
+	if _, err := (Check{Dir: checks(t, map[string]string{"a": ""})}).Run(ctx); !errors.Is(err, cause) {
+		t.Errorf("Run: error %v, want %v", err, cause)
+	}
+	file := filepath.Join(checks(t, map[string]string{"a": ""}), "a")
+	if _, err := (Check{Dir: file}).Run(t.Context()); err == nil || !strings.Contains(err.Error(), file) {
+		t.Errorf("Run of a file: error %v, want one with its path", err)
+	}
+	many := map[string]string{}
+	for i := range maxChecks + 1 {
+		many[strconv.Itoa(i)] = ""
+	}
+	if _, err := (Check{Dir: checks(t, many)}).Run(t.Context()); err == nil {
+		t.Errorf("Run took %d checks", len(many))
+	}
+}
+
+func TestRunBoundsOutput(t *testing.T) {
+	got, err := Check{Dir: checks(t, map[string]string{"a": "seq 1 10000; echo end; exit 1"})}.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Output) > maxOutput+64 || !strings.HasSuffix(got.Output, "\n10000\nend\n") {
+		t.Errorf("Output has %d bytes and ends in %.20q", len(got.Output), got.Output[max(0, len(got.Output)-20):])
+	}
+}
