@@ -95,6 +95,7 @@ func corpusRows(t *testing.T, dir string) []corpusRow {
 }
 
 func (dev corpusDevice) check(t *testing.T, row corpusRow) {
+	t.Helper()
 	sum := sha256.New()
 	var written int64
 	err := dev.install(t, row, func(p []byte) {
@@ -124,6 +125,7 @@ func (dev corpusDevice) check(t *testing.T, row corpusRow) {
 
 // install does what a caller of this package does, up to arming.
 func (dev corpusDevice) install(t *testing.T, row corpusRow, write func([]byte)) error {
+	t.Helper()
 	var opts Options
 	for name := range strings.SplitSeq(row["key"], ",") {
 		if name == "-" {

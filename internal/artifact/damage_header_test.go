@@ -75,10 +75,14 @@ func TestDamageCompression(t *testing.T) {
 	}
 	for _, c := range cases {
 		runDamage(t, []damage{
-			{name: c.name + "/header", kind: c.kind, want: c.want,
-				spoil: func(p *parts) { p.headerComp, p.headerBlob = c.comp, c.blob }},
-			{name: c.name + "/data", kind: c.kind, want: c.want, late: true,
-				spoil: func(p *parts) { p.dataComp, p.dataBlob = c.comp, c.blob }},
+			{
+				name: c.name + "/header", kind: c.kind, want: c.want,
+				spoil: func(p *parts) { p.headerComp, p.headerBlob = c.comp, c.blob },
+			},
+			{
+				name: c.name + "/data", kind: c.kind, want: c.want, late: true,
+				spoil: func(p *parts) { p.dataComp, p.dataBlob = c.comp, c.blob },
+			},
 		}, Options{})
 	}
 }
@@ -103,11 +107,15 @@ func TestMaxWindow(t *testing.T) {
 	if res := readAll(t.Context(), bytes.NewReader(p.build()), Options{MaxWindow: 4 << 20}); res.err != nil {
 		t.Errorf("window as large as the limit: %v", res.err)
 	}
-	runDamage(t, []damage{{name: "below", kind: Limit, want: "dictionary",
-		spoil: func(d *parts) { *d = *p }}}, Options{MaxWindow: 4<<20 - 1})
+	runDamage(t, []damage{{
+		name: "below", kind: Limit, want: "dictionary",
+		spoil: func(d *parts) { *d = *p },
+	}}, Options{MaxWindow: 4<<20 - 1})
 	p.dataComp, p.dataBlob = ".zst", nil
-	runDamage(t, []damage{{name: "zstd", kind: Limit, want: "exceed",
-		spoil: func(d *parts) { *d = *p }}}, Options{MaxWindow: 2048})
+	runDamage(t, []damage{{
+		name: "zstd", kind: Limit, want: "exceed",
+		spoil: func(d *parts) { *d = *p },
+	}}, Options{MaxWindow: 2048})
 }
 
 // TestDamageHeader has the checks of the header archive's layout and limits.
@@ -176,13 +184,18 @@ func TestDamageHeader(t *testing.T) {
 	runDamage(t, cases, Options{})
 }
 
-// TestHeaderPlainLimit checks the limit on the whole decompressed header, which
-// entries within their own limits cannot reach.
+// TestHeaderPlainLimit checks the limit on the whole decompressed header. Files
+// within their own limits cannot reach it, but PAX headers can.
 func TestHeaderPlainLimit(t *testing.T) {
-	c := &capped{r: strings.NewReader("12345"), left: 4}
-	if _, err := c.Read(make([]byte, 10)); err == nil || !strings.Contains(err.Error(), "when decompressed") {
-		t.Errorf("Read over the limit: error %v", err)
-	}
+	t.Parallel()
+	records := pax("uname", strings.Repeat("u", maxPAXSize-20))
+	runDamage(t, []damage{{name: "plain size", kind: Limit, want: "when decompressed", spoil: func(p *parts) {
+		for i := range maxScripts - 1 {
+			name := fmt.Sprintf("scripts/ArtifactCommit_Leave_00_%d", i)
+			p.header = slices.Insert(p.header, 1, entry{name: name, pax: records})
+		}
+		p.header = append(p.header, entry{name: "x"}) // never reached
+	}}}, Options{})
 }
 
 // TestDamageJSON has the checks that every JSON document goes through.

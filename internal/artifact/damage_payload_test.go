@@ -110,8 +110,10 @@ func TestDamagePayload(t *testing.T) {
 	}
 	var cases []damage
 	for _, comp := range []string{"", ".gz", ".xz", ".zst"} {
-		cases = append(cases, damage{name: "checksum" + comp, late: true, kind: Checksum, want: "invalid checksum; expected: [",
-			spoil: func(p *parts) { p.dataComp, p.data = comp, otherBytes }})
+		cases = append(cases, damage{
+			name: "checksum" + comp, late: true, kind: Checksum, want: "invalid checksum; expected: [",
+			spoil: func(p *parts) { p.dataComp, p.data = comp, otherBytes },
+		})
 	}
 	cases = append(cases, []damage{
 		{name: "other name", spoil: data(func(l []entry) []entry { l[0].name = "b"; return l }), kind: Format, want: "not in the manifest"},

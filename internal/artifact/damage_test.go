@@ -172,15 +172,21 @@ func TestDamageEnds(t *testing.T) {
 	for _, comp := range []string{"", ".gz", ".xz", ".zst"} {
 		for _, s := range spoilers {
 			cases = append(cases,
-				damage{name: s.name + "/header" + comp, kind: s.kind, want: s.want,
-					spoil: func(p *parts) { p.headerComp, p.headerTar = comp, s.f }},
-				damage{name: s.name + "/data" + comp, kind: s.kind, want: s.want, late: true,
-					spoil: func(p *parts) { p.dataComp, p.dataTar = comp, s.f }})
+				damage{
+					name: s.name + "/header" + comp, kind: s.kind, want: s.want,
+					spoil: func(p *parts) { p.headerComp, p.headerTar = comp, s.f },
+				},
+				damage{
+					name: s.name + "/data" + comp, kind: s.kind, want: s.want, late: true,
+					spoil: func(p *parts) { p.dataComp, p.dataTar = comp, s.f },
+				})
 		}
 	}
 	for _, s := range spoilers {
-		cases = append(cases, damage{name: s.name + "/outer", kind: s.kind, want: s.want, late: true,
-			spoil: func(p *parts) { p.final = s.f }})
+		cases = append(cases, damage{
+			name: s.name + "/outer", kind: s.kind, want: s.want, late: true,
+			spoil: func(p *parts) { p.final = s.f },
+		})
 	}
 	runDamage(t, cases, Options{})
 }

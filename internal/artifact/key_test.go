@@ -174,6 +174,11 @@ func TestDamageSignature(t *testing.T) {
 		{name: "empty", spoil: fixed(""), kind: Signature, want: bad},
 		{name: "not base64", spoil: fixed("!!!!"), kind: Signature, want: "not base64"},
 		{name: "only padding", spoil: fixed("===="), kind: Signature, want: "not base64"},
+		{name: "other base64 of the same bytes", spoil: sign(func(m []byte) []byte {
+			b := signed(signRaw)(m) // 64 bytes: four bits of the last digit are unused
+			b[len(b)-3]++
+			return b
+		}), kind: Signature, want: "not base64"},
 		{name: "long", spoil: fixed(strings.Repeat("A", maxSignatureSize+4)), kind: Limit, want: "limit 8192"},
 		{name: "other key", spoil: sign(signed(func(d []byte) ([]byte, error) {
 			return rsa.SignPKCS1v15(nil, keys.rsa2, crypto.SHA256, d)

@@ -134,7 +134,8 @@ func (g *gunzip) Read(p []byte) (int, error) {
 				return 0, err
 			}
 		}
-		n, err := g.z.Read(p)
+		var member io.Reader = &g.z
+		n, err := member.Read(p)
 		if err == io.EOF {
 			g.inside, g.second, err = false, true, nil
 		}

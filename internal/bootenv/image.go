@@ -3,7 +3,6 @@ package bootenv
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"hash/crc32"
 )
 
@@ -33,13 +32,14 @@ func (l layout) encode(list stringList, flags byte, size int) []byte {
 	return image
 }
 
-// check tells what is wrong with the image of a copy, nil if it is good.
+// check tells what is wrong with the image of a copy ([ErrCorrupt]), nil if it is
+// good.
 func (l layout) check(image []byte) error {
 	sum := crc32.ChecksumIEEE(image[l.header():])
 	if l.order.Uint32(image) == sum {
 		return nil
 	}
-	return errors.New("bad CRC" + l.hint(image, sum))
+	return corruptError("bad CRC" + l.hint(image, sum))
 }
 
 // hint tells from the bytes why a CRC may be wrong. A wrong offset and an

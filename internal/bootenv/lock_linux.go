@@ -26,15 +26,18 @@ func defaultLocks() []string {
 	return []string{"/run/fw_printenv.lock", "/var/lock/fw_printenv.lock"}
 }
 
-// lockAll locks every file and returns the function that unlocks them. Where
+// lockAll locks every file and returns the function that releases them. Where
 // the directory of a lock file does not exist no other program can use that
 // lock either, so it is left out; but one lock at least must be held. Any
 // other failure is an error, because going on could lose an update.
-func lockAll(ctx context.Context, paths []string) (unlock func(), err error) {
+func lockAll(ctx context.Context, paths []string) (_ func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, lockWait)
 	defer cancel()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	var held []*os.File
-	unlock = func() {
+	unlock := func() {
 		for _, f := range held {
 			_ = f.Close() // releases the lock; nothing was written
 		}

@@ -73,7 +73,7 @@ func openFile(sysfs string, c Copy, write bool) (_ medium, err error) {
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
 		m.place.id = fmt.Sprintf("file %d:%d", st.Dev, st.Ino)
-		m.place.replace = canReplace(path)
+		m.place.replace = st.Size <= maxReplace && canReplace(path)
 	case unix.S_IFBLK:
 		m.place.id = fmt.Sprintf("block %d", st.Rdev)
 		if write {

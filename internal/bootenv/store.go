@@ -10,19 +10,19 @@ import (
 var (
 	// ErrNotFound means that a file or device that should hold the
 	// environment is not there.
-	ErrNotFound = errors.New("boot environment not found")
+	ErrNotFound = errors.New("not found")
 	// ErrCorrupt means that what was read is not an environment, or holds
 	// values that nobody writes. The boot loader may be using its built-in
 	// default then.
-	ErrCorrupt = errors.New("boot environment is corrupt")
+	ErrCorrupt = errors.New("corrupt")
 	// ErrUnsupported means a storage or a configuration that this package
 	// does not handle.
 	ErrUnsupported = errors.New("not supported")
 	// ErrBusy means that another program kept the environment locked. It
 	// joins the context's error if that ended the wait.
-	ErrBusy = errors.New("boot environment is locked by another program")
+	ErrBusy = errors.New("locked by another program")
 	// ErrNoSpace means that the new values do not fit. Nothing was written.
-	ErrNoSpace = errors.New("no space left in the boot environment")
+	ErrNoSpace = errors.New("no space left")
 	// ErrReadOnlyVar means that the environment itself forbids the value.
 	// Nothing was written.
 	ErrReadOnlyVar = errors.New("variable is protected by .flags")
@@ -74,6 +74,12 @@ type CopyHealth struct {
 	Flags byte   // 0 if there is only one copy
 	Err   error  // why the copy is no good; nil if it is
 }
+
+// corruptError is an [ErrCorrupt] that says what is wrong and no more.
+type corruptError string
+
+func (e corruptError) Error() string        { return string(e) }
+func (e corruptError) Is(target error) bool { return target == ErrCorrupt }
 
 // quote makes foreign text fit for an error.
 func quote(s string) string {

@@ -243,11 +243,8 @@ func (u *UBoot) readCopy(c Copy, sync bool) (s copyState, err error) {
 	switch {
 	case n == c.Size:
 		s.err = u.layout.check(s.image)
-		if s.err != nil {
-			s.err = fmt.Errorf("%w: %w", ErrCorrupt, s.err)
-		}
 	case errors.Is(err, io.EOF):
-		s.err = fmt.Errorf("%w: too short: 0x%x of 0x%x bytes", ErrCorrupt, n, c.Size)
+		s.err = corruptError(fmt.Sprintf("too short: 0x%x of 0x%x bytes", n, c.Size))
 	default:
 		s.err = err
 	}

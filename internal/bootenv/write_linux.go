@@ -110,6 +110,7 @@ func (u *UBoot) verify(c Copy, image []byte) (err error) {
 }
 
 // maxReplace bounds the file that is copied to change an environment in it.
+// A larger one, such as an image of a whole disk, is written in place.
 const maxReplace = 16 << 20
 
 // replaceFile writes a new file with the image in its place and renames it
@@ -134,11 +135,13 @@ func replaceFile(p place, image []byte) (err error) {
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if err := writeNew(tmp, content, st); err != nil {
-		return errors.Join(err, os.Remove(tmp))
+	err = writeNew(tmp, content, st)
+	if err == nil {
+		err = os.Rename(tmp, p.path)
 	}
-	if err := os.Rename(tmp, p.path); err != nil {
-		return errors.Join(err, os.Remove(tmp))
+	if err != nil {
+		_ = os.Remove(tmp) // nothing refers to it, and the next update removes it, too
+		return err
 	}
 	d, err := os.Open(filepath.Clean(dir))
 	if err != nil {

@@ -24,9 +24,9 @@ const helperEnv = "RUNNER_TEST_HELPER"
 func TestMain(m *testing.M) {
 	if path := os.Getenv(helperEnv); path != "" {
 		_, _ = Run(context.Background(), Cmd{Path: path})
-		os.Exit(0)
+		return
 	}
-	os.Exit(m.Run())
+	m.Run()
 }
 
 // spin waits for a trapped signal. A shell that sleeps can miss one: it comes
@@ -63,7 +63,7 @@ type group struct {
 
 // startGroup runs a script with the FIFO as descriptor 3, and returns when the
 // script has written a line to it.
-func startGroup(t *testing.T, ctx context.Context, body string, c Cmd) *group {
+func startGroup(ctx context.Context, t *testing.T, body string, c Cmd) *group {
 	t.Helper()
 	fifo := filepath.Join(t.TempDir(), "fifo")
 	if err := unix.Mkfifo(fifo, 0o600); err != nil {
@@ -263,7 +263,7 @@ func TestRunTimeoutBeatsExitCode(t *testing.T) {
 func TestRunCanceled(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cause := errors.New("stick was pulled")
-	g := startGroup(t, ctx, "trap 'echo bye; exit 7' TERM\necho ready >&3\n"+spin, Cmd{Grace: time.Hour})
+	g := startGroup(ctx, t, "trap 'echo bye; exit 7' TERM\necho ready >&3\n"+spin, Cmd{Grace: time.Hour})
 	cancel(cause)
 	<-g.done
 	if !errors.Is(g.err, cause) || g.res.ExitCode != 7 || g.res.Stdout != "bye\n" || g.res.TimedOut {
@@ -277,7 +277,7 @@ func TestRunCanceled(t *testing.T) {
 func TestRunKillsTheGroup(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	g := startGroup(t, ctx, `trap "" TERM
+	g := startGroup(ctx, t, `trap "" TERM
 sh -c 'echo ready >&3; while :; do sleep 1000; done' &
 wait`, Cmd{Grace: 20 * time.Millisecond})
 	cancel()
@@ -288,11 +288,17 @@ wait`, Cmd{Grace: 20 * time.Millisecond})
 	}
 }
 
-// The shell dies of SIGTERM at once; the tool it runs has the time of grace.
+// The shell dies of SIGTERM at once; the tool it runs has the time of grace. It
+// counts for a while, so that a SIGKILL at the shell's end would be in time.
 func TestRunGraceIsForTheGroup(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	g := startGroup(t, ctx, `(trap "echo cleaned up; exit" TERM; echo ready >&3; `+spin+`) &
+	g := startGroup(ctx, t, `finish() {
+	while read -r pid comm state rest </proc/$$/stat && [ "$state" != Z ]; do :; done
+	i=0; while [ $i -lt 50000 ]; do i=$((i+1)); done
+	echo cleaned up; exit
+}
+(trap finish TERM; echo ready >&3; `+spin+`) &
 wait`, Cmd{Grace: time.Hour})
 	cancel()
 	<-g.done
@@ -306,7 +312,7 @@ wait`, Cmd{Grace: time.Hour})
 func TestRunEndsStoppedProgram(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	g := startGroup(t, ctx, "echo ready >&3\nkill -STOP $$", Cmd{Grace: time.Hour})
+	g := startGroup(ctx, t, "echo ready >&3\nkill -STOP $$", Cmd{Grace: time.Hour})
 	cancel()
 	<-g.done
 }

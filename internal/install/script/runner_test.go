@@ -203,7 +203,13 @@ func TestRunVersion(t *testing.T) {
 		content string
 		ok      bool
 	}{
-		{"2", true}, {"3", true}, {"3\n", true}, {"", false}, {"9", false}, {"1", false}, {"three", false},
+		{"2", true},
+		{"3", true},
+		{"3\n", true},
+		{"", false},
+		{"9", false},
+		{"1", false},
+		{"three", false},
 		{"3" + strings.Repeat(" ", maxVersionFile) + "x", false},
 	}
 	for _, tt := range tests {

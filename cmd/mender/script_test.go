@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/usb-updater/usb-updater/test/simscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"mender": main})
+}
+
+func TestScript(t *testing.T) { simscript.Run(t, "testdata/script") }
+
+func TestParse(t *testing.T) {
+	tests := []struct {
+		args []string
+		want options
+	}{
+		{[]string{"-install", "F"}, options{command: cmdInstall, args: []string{"F"}}},
+		{[]string{"--install", "F"}, options{command: cmdInstall, args: []string{"F"}}},
+		{[]string{"install", "F"}, options{command: cmdInstall, args: []string{"F"}}},
+		{[]string{"-install=F"}, options{command: cmdInstall, args: []string{"F"}}},
+		{[]string{"-rootfs", "F"}, options{command: cmdInstall, args: []string{"F"}}},
+		{[]string{"-log-level", "debug", "-install", "F"}, options{command: cmdInstall, args: []string{"F"}, logLevel: "debug"}},
+		{[]string{"install", "F", "--reboot-exit-code"}, options{command: cmdInstall, args: []string{"F"}, rebootExitCode: true}},
+		{[]string{"install", "commit"}, options{command: cmdInstall, args: []string{"commit"}}},
+		{[]string{"-config", "-commit", "show-artifact"}, options{command: cmdShowArtifact, config: "-commit"}},
+		{[]string{"--config=X", "-b", "Y", "-d=Z", "commit"}, options{command: cmdCommit, config: "X", fallbackConfig: "Y", data: "Z"}},
+		{[]string{"-no-syslog", "-skipverify", "-E", "c.pem", "-F", "-rollback"}, options{command: cmdRollback}},
+		{[]string{"-h"}, options{command: cmdHelp}},
+		{[]string{"-version"}, options{command: cmdVersion}},
+		{nil, options{command: cmdHelp}},
+	}
+	for _, tt := range tests {
+		if tt.want.logLevel == "" {
+			tt.want.logLevel = "info"
+		}
+		got, err := parse(tt.args)
+		if err != nil {
+			t.Errorf("parse(%q): %v", tt.args, err)
+			continue
+		}
+		if diff := cmp.Diff(tt.want, got, cmp.AllowUnexported(options{})); diff != "" {
+			t.Errorf("parse(%q) (-want +got):\n%s", tt.args, diff)
+		}
+	}
+	for _, args := range [][]string{
+		{"install"},
+		{"install", "a", "b"},
+		{"commit", "extra"},
+		{"frobnicate"},
+		{"-frobnicate"},
+		{"--config"},
+		{"-commit", "-rollback"},
+		{"daemon"},
+		{"-daemon"},
+		{"resume"},
+		{"--reboot-exit-code=1", "commit"},
+		{"--log-level", "info"},
+	} {
+		if o, err := parse(args); err == nil {
+			t.Errorf("parse(%q) = %+v, want an error", args, o)
+		}
+	}
+}
+
+// TestClosedStandardOutput: a reader that went away must not change the
+// outcome.
+func TestClosedStandardOutput(t *testing.T) {
+	r, w := io.Pipe()
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if code := run(context.Background(), []string{"--version"}, w, os.Stderr); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}

@@ -1,0 +1,70 @@
+package state
+
+import (
+	"maps"
+	"strings"
+)
+
+// CommitProvides returns the record after the commit of p: its name, and its
+// provides merged into what was there. It changes nothing else (source: Mender
+// client, "clears_artifact_provides").
+//
+//   - Without clears_artifact_provides all that was provided goes, the group
+//     included.
+//   - With it, what matches one of its patterns goes.
+//   - Then what p provides is added.
+func (r Record) CommitProvides(p Pending) Record {
+	provides := map[string]string{}
+	group := ""
+	if p.HasClears {
+		for k, v := range r.Provides {
+			if !matchesAny(p.ClearsProvides, k) {
+				provides[k] = v
+			}
+		}
+		if !matchesAny(p.ClearsProvides, keyGroup) {
+			group = r.ArtifactGroup
+		}
+	}
+	maps.Copy(provides, p.Provides)
+	if p.ArtifactGroup != "" {
+		group = p.ArtifactGroup
+	}
+	r.Provides, r.ArtifactGroup = provides, group
+	if p.ArtifactName != "" {
+		r.ArtifactName = p.ArtifactName
+	}
+	return r
+}
+
+func matchesAny(patterns []string, key string) bool {
+	for _, p := range patterns {
+		if matches(p, key) {
+			return true
+		}
+	}
+	return false
+}
+
+// matches tells whether key matches a pattern in which * stands for any run of
+// characters and everything else for itself. It is linear in the number of
+// stars: the leftmost fit of each part is as good as any.
+func matches(pattern, key string) bool {
+	parts := strings.Split(pattern, "*")
+	if len(parts) == 1 {
+		return pattern == key
+	}
+	first, last := parts[0], parts[len(parts)-1]
+	if len(key) < len(first)+len(last) || !strings.HasPrefix(key, first) || !strings.HasSuffix(key, last) {
+		return false
+	}
+	key = key[len(first) : len(key)-len(last)]
+	for _, part := range parts[1 : len(parts)-1] {
+		i := strings.Index(key, part)
+		if i < 0 {
+			return false
+		}
+		key = key[i+len(part):]
+	}
+	return true
+}

@@ -1,0 +1,242 @@
+// Package simscript gives script tests a simulated device: commands that make
+// one, make artifacts for it, boot it, and look at it with the boot loader's
+// eyes.
+//
+//	device                      a new device in $WORK/device, running release-1 in slot A
+//	artifact FILE NAME [OPT…]   an artifact; options: type=T device=T compression=C key=K version=N unfit script=NAME:BODY
+//	boot N                      reboots; slot N must come up
+//	env K=V…                    the boot environment must say so
+//	setenv K=V…                 changes the boot environment as the boot loader does
+//	slot N NAME                 slot N must hold the image of that release
+//	untouched N                 slot N must be as it was when the device was made
+//	flip FILE OFFSET            changes one byte; a negative offset counts from the end
+//	cut FILE BYTES              cuts the file's end off
+package simscript
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/usb-updater/usb-updater/internal/artifact/artifacttest"
+	"github.com/usb-updater/usb-updater/test/sim"
+)
+
+const (
+	slotSize   = 6 << 20
+	imageSize  = 4 << 20
+	deviceType = "test-board"
+)
+
+// Run runs the scripts in dir.
+func Run(t *testing.T, dir string) {
+	t.Helper()
+	testscript.Run(t, testscript.Params{
+		Dir:           dir,
+		Setup:         setup,
+		UpdateScripts: os.Getenv("UPDATE_SCRIPTS") != "",
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"device": cmdDevice, "artifact": cmdArtifact, "boot": cmdBoot, "env": cmdEnv, "setenv": cmdSetEnv,
+			"slot": cmdSlot, "untouched": cmdUntouched, "flip": cmdFlip, "cut": cmdCut,
+		},
+	})
+}
+
+// bench is what belongs to one script.
+type bench struct {
+	device *sim.Device
+	keys   map[string]*ecdsa.PrivateKey
+	blank  []byte // what a slot holds before anything is written
+}
+
+type benchKey struct{}
+
+func setup(env *testscript.Env) error {
+	env.Values[benchKey{}] = &bench{keys: map[string]*ecdsa.PrivateKey{}}
+	env.Setenv("ROOT", filepath.Join(env.WorkDir, "device"))
+	return nil
+}
+
+func of(ts *testscript.TestScript) *bench {
+	b, ok := ts.Value(benchKey{}).(*bench)
+	if !ok {
+		ts.Fatalf("no bench")
+	}
+	return b
+}
+
+func cmdDevice(ts *testscript.TestScript, _ bool, args []string) {
+	b := of(ts)
+	d, err := sim.New(ts.MkAbs("device"), sim.Options{SlotSize: slotSize, DeviceType: deviceType})
+	ts.Check(err)
+	b.device = d
+	b.blank = bytes.Repeat([]byte{0xA5}, slotSize)
+	ts.Check(os.WriteFile(d.Slot(3), b.blank, 0o600))
+	ts.Check(d.Flash(2, b.image(ts, "release-1", args)))
+	cmdBoot(ts, false, []string{"2"})
+}
+
+// image makes the image of a release, once. Options of the form PATH=CONTENT
+// add files to it.
+func (b *bench) image(ts *testscript.TestScript, name string, files []string) string {
+	path := ts.MkAbs(name + ".ext4")
+	if _, err := os.Stat(path); err == nil {
+		return path
+	}
+	r := sim.Release{Name: name, Files: map[string]sim.File{}}
+	for _, f := range files {
+		name, content, _ := strings.Cut(f, "=")
+		r.Files[name] = sim.File{Content: strings.ReplaceAll(content, `\n`, "\n"), Mode: 0o755}
+	}
+	for name, key := range b.keys {
+		der, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+		ts.Check(err)
+		r.Files["etc/mender/"+name+".pem"] = sim.File{Content: string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})), Mode: 0o644}
+	}
+	ts.Check(r.Image(path, imageSize))
+	return path
+}
+
+// key returns the key of that name, which every image made later knows.
+func (b *bench) key(ts *testscript.TestScript, name string) *ecdsa.PrivateKey {
+	if k := b.keys[name]; k != nil {
+		return k
+	}
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	ts.Check(err)
+	b.keys[name] = k
+	return k
+}
+
+func cmdArtifact(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: artifact FILE NAME [OPTION…]")
+	}
+	b := of(ts)
+	spec := artifacttest.Spec{Name: args[1], DeviceTypes: []string{deviceType}}
+	var files []string
+	unfit := false
+	for _, option := range args[2:] {
+		k, v, _ := strings.Cut(option, "=")
+		switch k {
+		case "type":
+			spec.PayloadType = v
+		case "device":
+			spec.DeviceTypes = []string{v}
+		case "compression":
+			spec.Compression = v
+		case "key":
+			spec.Signer = b.key(ts, v)
+		case "version":
+			n, err := strconv.Atoi(v)
+			ts.Check(err)
+			spec.Version = n
+		case "script":
+			name, body, _ := strings.Cut(v, ":")
+			spec.Scripts = append(spec.Scripts, artifacttest.Script{Name: name, Data: []byte("#!/bin/sh\n" + body + "\n")})
+		case "unfit":
+			unfit = true
+		default:
+			files = append(files, option)
+		}
+	}
+	image := b.image(ts, spec.Name, files)
+	if unfit {
+		ts.Check(os.Truncate(image, slotSize+1<<20))
+	}
+	info, err := os.Stat(image)
+	ts.Check(err)
+	spec.Files = []artifacttest.File{{Name: filepath.Base(image), Size: info.Size(), Open: func() (io.Reader, error) { return os.Open(image) }}}
+	path := ts.MkAbs(args[0])
+	ts.Check(os.MkdirAll(filepath.Dir(path), 0o755))
+	f, err := os.Create(path)
+	ts.Check(err)
+	ts.Check(artifacttest.Write(f, spec))
+	ts.Check(f.Close())
+}
+
+func cmdBoot(ts *testscript.TestScript, _ bool, args []string) {
+	n, err := of(ts).device.Boot()
+	ts.Check(err)
+	if want := args[0]; strconv.Itoa(n) != want {
+		ts.Fatalf("slot %d came up, want %s", n, want)
+	}
+}
+
+func cmdEnv(ts *testscript.TestScript, neg bool, args []string) {
+	env, err := of(ts).device.Env()
+	ts.Check(err)
+	for _, a := range args {
+		k, v, _ := strings.Cut(a, "=")
+		if (env[k] == v) == neg {
+			ts.Fatalf("boot environment: %s=%s, want %s (negated: %v)", k, env[k], a, neg)
+		}
+	}
+}
+
+func cmdSetEnv(ts *testscript.TestScript, _ bool, args []string) {
+	change := map[string]string{}
+	for _, a := range args {
+		k, v, _ := strings.Cut(a, "=")
+		change[k] = v
+	}
+	ts.Check(of(ts).device.SetEnv(change))
+}
+
+func cmdSlot(ts *testscript.TestScript, neg bool, args []string) {
+	n, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	want, err := os.ReadFile(ts.MkAbs(args[1] + ".ext4"))
+	ts.Check(err)
+	got, err := os.ReadFile(of(ts).device.Slot(n))
+	ts.Check(err)
+	if bytes.HasPrefix(got, want) == neg {
+		ts.Fatalf("slot %d holds %s: %v", n, args[1], neg)
+	}
+}
+
+func cmdUntouched(ts *testscript.TestScript, neg bool, args []string) {
+	n, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got, err := os.ReadFile(of(ts).device.Slot(n))
+	ts.Check(err)
+	if bytes.Equal(got, of(ts).blank) == neg {
+		ts.Fatalf("slot %d untouched: %v", n, neg)
+	}
+}
+
+func cmdFlip(ts *testscript.TestScript, _ bool, args []string) {
+	path := ts.MkAbs(args[0])
+	b, err := os.ReadFile(path)
+	ts.Check(err)
+	at, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	if at < 0 {
+		at += len(b)
+	}
+	b[at] ^= 1
+	ts.Check(os.WriteFile(path, b, 0o600))
+}
+
+func cmdCut(ts *testscript.TestScript, _ bool, args []string) {
+	path := ts.MkAbs(args[0])
+	info, err := os.Stat(path)
+	ts.Check(err)
+	n, err := strconv.ParseInt(args[1], 10, 64)
+	ts.Check(err)
+	if n >= info.Size() {
+		ts.Fatalf("%s has only %d bytes", args[0], info.Size())
+	}
+	ts.Check(os.Truncate(path, info.Size()-n))
+}
