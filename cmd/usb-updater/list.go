@@ -39,7 +39,8 @@ func (a *agent) list(ctx context.Context) (report.Code, error) {
 	if err != nil {
 		return report.ConfigFailed, err
 	}
-	stick, err := mount.Open(ctx, a.args[0], mount.Options{Types: d.Agent.FileSystems, RunDir: d.RunDir(), AllowDirectory: true})
+	opts := mount.Options{Types: d.Agent.FileSystems, RunDir: d.RunDir(), AllowDirectory: true}
+	stick, err := mount.Open(ctx, stickName(a.args[0], opts), opts)
 	if err != nil {
 		return report.StickFailed, err
 	}
@@ -59,7 +60,7 @@ func (a *agent) list(ctx context.Context) (report.Code, error) {
 	out.Artifacts = make([]listed, len(found.list))
 	for i, c := range found.list {
 		v := decision.Verdicts[i]
-		out.Artifacts[i] = listed{File: c.entry.Name, Chosen: i == decision.Chosen, Rule: string(v.Rule), Reason: v.Reason}
+		out.Artifacts[i] = listed{File: c.entry.Path, Chosen: i == decision.Chosen, Rule: string(v.Rule), Reason: v.Reason}
 		if c.header != nil {
 			out.Artifacts[i].Name, out.Artifacts[i].Version = c.header.Name, c.header.Provides["rootfs-image.version"]
 		}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/usb-updater/usb-updater/internal/artifact"
 	"github.com/usb-updater/usb-updater/internal/device"
@@ -112,7 +113,19 @@ func (a *agent) openStick(ctx context.Context, d *device.Device, slots install.S
 	if !d.Simulated() {
 		opts.Protected = []uint64{slots.A.ID.Dev, slots.B.ID.Dev}
 	}
-	return mount.Open(ctx, a.args[0], opts)
+	return mount.Open(ctx, stickName(a.args[0], opts), opts)
+}
+
+// stickName lets a person name a directory of the current one without a
+// slash, where a directory may stand in for a stick. Otherwise such a word is
+// the kernel's name of a block device.
+func stickName(word string, opts mount.Options) string {
+	if info, err := os.Stat(word); opts.AllowDirectory && err == nil && info.IsDir() {
+		if path, err := filepath.Abs(word); err == nil {
+			return path
+		}
+	}
+	return word
 }
 
 // candidate is an artifact on the stick whose header was read.
@@ -147,13 +160,16 @@ func (a *agent) candidates(ctx context.Context, d *device.Device, stick *mount.S
 	if err != nil {
 		return candidates{}, err
 	}
-	entries, err := stick.Candidates()
+	listing, err := stick.Candidates(ctx)
 	if err != nil {
 		return candidates{}, err
 	}
+	if listing.LeftOut > 0 || listing.Truncated {
+		a.log.Warn().Int("left_out", listing.LeftOut).Bool("truncated", listing.Truncated).Msg("the stick holds more than is looked at")
+	}
 	provides := install.Provides(record, name)
 	found := candidates{record: record}
-	for _, entry := range entries {
+	for _, entry := range listing.Entries {
 		if err := ctx.Err(); err != nil {
 			return candidates{}, context.Cause(ctx)
 		}
@@ -212,7 +228,7 @@ func (a *agent) decide(d *device.Device, slots install.Slots, r state.Record, li
 	}
 	in := make([]policy.Candidate, len(list))
 	for i, c := range list {
-		in[i] = policy.Candidate{File: c.entry.Name, Err: c.err, Size: c.size}
+		in[i] = policy.Candidate{File: c.entry.Path, Err: c.err, Size: c.size}
 		if h := c.header; h != nil {
 			in[i].Name, in[i].Version = h.Name, h.Provides["rootfs-image.version"]
 			in[i].Digest, in[i].Verified = fmt.Sprintf("%x", h.ManifestDigest), h.VerifiedBy != ""
@@ -223,7 +239,7 @@ func (a *agent) decide(d *device.Device, slots install.Slots, r state.Record, li
 	}
 	decision := policy.Decide(dev, in)
 	for i, v := range decision.Verdicts {
-		event := a.log.Info().Str("file", list[i].entry.Name).Str("rule", string(v.Rule))
+		event := a.log.Info().Str("file", list[i].entry.Path).Str("rule", string(v.Rule))
 		if i == decision.Chosen {
 			event.Msg("chosen: " + v.Reason)
 			continue
@@ -264,7 +280,7 @@ func (a *agent) reopen(d *device.Device, stick *mount.Stick, c candidate) (*arti
 	}
 	art, err := artifact.Open(file, artifact.Options{Keys: keys})
 	if err == nil && art.Header().RawDigest != c.header.RawDigest {
-		err = fmt.Errorf("artifact %.64q: %w", c.entry.Name, errStickChanged)
+		err = fmt.Errorf("artifact %.64q: %w", c.entry.Path, errStickChanged)
 	}
 	if err != nil {
 		return nil, nil, errors.Join(err, file.Close())

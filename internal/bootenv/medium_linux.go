@@ -124,7 +124,8 @@ func (m *file) open(offset int64, write bool) error {
 	return nil
 }
 
-func (m *file) ReadAt(p []byte, off int64) (int, error)  { return m.f.ReadAt(p, m.place.offset+off) }
+func (m *file) ReadAt(p []byte, off int64) (int, error) { return m.f.ReadAt(p, m.place.offset+off) }
+
 func (m *file) WriteAt(p []byte, off int64) (int, error) { return m.f.WriteAt(p, m.place.offset+off) }
 func (m *file) Place() place                             { return m.place }
 func (m *file) Close() error                             { return errors.Join(m.f.Close(), m.close()) }

@@ -9,7 +9,6 @@
 package device
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -203,7 +202,7 @@ func (d *Device) Engine(store install.Store) (*install.Engine, error) {
 		Slots:       slots,
 		Loader:      bootenv.NewMender(env, bootenv.Parts{A: slots.A.Number, B: slots.B.Number}, slots.Booted),
 		Store:       store,
-		Scripts:     scripts{d.scriptRunner()},
+		Scripts:     d.scriptRunner(),
 		OpenTarget:  func(p slot.Partition) (install.Target, error) { return slot.OpenWriter(p) },
 		Mounted:     mounted,
 		RunningName: name,
@@ -258,17 +257,6 @@ func (d *Device) scriptRunner() *script.Runner {
 		RetryTimeout:  d.Mender.ScriptRetryTimeout(),
 		Log:           log,
 	}
-}
-
-// scripts is the script package as the engine wants it.
-type scripts struct{ runner *script.Runner }
-
-func (s scripts) Install(version int, list []script.Script) error {
-	return script.Install(s.runner.ArtifactDir, version, list)
-}
-
-func (s scripts) Run(ctx context.Context, state, action string) error {
-	return s.runner.Run(ctx, state, action)
 }
 
 // mounted returns where a partition is mounted; a file is nowhere.

@@ -98,8 +98,8 @@ func (d *demo) factory() error {
 		medium = "loop devices and a mounted stick"
 	}
 	d.title("A device leaves the factory with release-1 in slot A")
-	d.say("Slot A is partition 2, slot B is partition 3. U-Boot's environment, with two copies, says which one boots.\n" +
-		"The device is simulated with " + medium + "; the programs are the real ones.\n")
+	d.say("Slot A is partition 2, slot B is partition 3. U-Boot's environment, with two copies, says which one boots.\n"+
+		"The device is simulated with %s; the programs are the real ones.\n", medium)
 	image, err := d.image("release-1", "exit 0")
 	if err != nil {
 		return err

@@ -49,16 +49,16 @@ func WriteUBootFiles(dir string, vars map[string]string, redundant bool) (config
 	if err != nil {
 		return "", err
 	}
-	text := "# device\toffset\tsize\n"
+	text := []byte("# device\toffset\tsize\n")
 	for _, name := range names {
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, image, 0o644); err != nil {
 			return "", err
 		}
-		text += fmt.Sprintf("%s\t0x0\t0x%x\n", path, ImageSize)
+		text = fmt.Appendf(text, "%s\t0x0\t0x%x\n", path, ImageSize)
 	}
 	config = filepath.Join(dir, "fw_env.config")
-	return config, os.WriteFile(config, []byte(text), 0o644)
+	return config, os.WriteFile(config, text, 0o644)
 }
 
 // NewUBootFile is [WriteUBootFiles] for tests.

@@ -1,0 +1,162 @@
+package watch
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// maxMessage bounds an event, in bytes (source: Linux, UEVENT_BUFFER_SIZE
+	// is 2048, plus the header).
+	maxMessage = 8 << 10
+	// socketBuffer holds the events of a hub full of sticks, in bytes.
+	socketBuffer = 1 << 20
+	kernelGroup  = 1 // multicast group of the kernel's own events
+)
+
+// wanted are the properties that are read. Everything else in a message, a
+// partition's label among it, is dropped before it is parsed.
+var wanted = []string{"ACTION", "DEVPATH", "SUBSYSTEM", "MAJOR", "MINOR", "DEVNAME", "DEVTYPE", "SEQNUM"}
+
+// Listener receives events. It must be closed.
+type Listener struct {
+	socket *os.File
+	buf    []byte
+	oob    []byte
+}
+
+// Listen begins to collect events: none that comes later is missed, as long as
+// Next is called soon enough.
+func Listen(context.Context) (*Listener, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_KOBJECT_UEVENT)
+	if err != nil {
+		return nil, fmt.Errorf("listen to kernel events: %w", err)
+	}
+	// A larger buffer is a favor; the events fit into the default one, too.
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, socketBuffer)
+	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1)
+	if err == nil {
+		err = unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: kernelGroup})
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("listen to kernel events: %w", err), unix.Close(fd))
+	}
+	return &Listener{
+		socket: os.NewFile(uintptr(fd), "uevents"),
+		buf:    make([]byte, maxMessage),
+		oob:    make([]byte, unix.CmsgSpace(unix.SizeofUcred)),
+	}, nil
+}
+
+// Close ends the listening.
+func (l *Listener) Close() error { return l.socket.Close() }
+
+// Next waits for the next event about a block device. When ctx ends it returns
+// its cause.
+func (l *Listener) Next(ctx context.Context) (Device, error) {
+	stop := context.AfterFunc(ctx, func() { _ = l.socket.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	for {
+		if ctx.Err() != nil {
+			return Device{}, context.Cause(ctx)
+		}
+		message, err := l.receive()
+		switch {
+		case ctx.Err() != nil:
+			return Device{}, context.Cause(ctx)
+		case errors.Is(err, unix.ENOBUFS): // events were lost; those that come are good
+			continue
+		case err != nil:
+			return Device{}, fmt.Errorf("receive a kernel event: %w", err)
+		case message == nil:
+			continue
+		}
+		if d, err := decode(message); err == nil {
+			return d, nil
+		}
+	}
+}
+
+// receive returns one message, or nil if it was not the kernel's.
+func (l *Listener) receive() ([]byte, error) {
+	conn, err := l.socket.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var n, oobn, flags int
+	var from unix.Sockaddr
+	var failure error
+	err = conn.Read(func(fd uintptr) bool {
+		n, oobn, flags, from, failure = unix.Recvmsg(int(fd), l.buf, l.oob, 0)
+		return !errors.Is(failure, unix.EAGAIN) && !errors.Is(failure, unix.EINTR)
+	})
+	if err = errors.Join(err, failure); err != nil {
+		return nil, err
+	}
+	if flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 || !fromKernel(from, l.oob[:oobn]) {
+		return nil, nil
+	}
+	return l.buf[:n], nil
+}
+
+// fromKernel checks who sent a message: any process of root could send to the
+// group, and only the kernel has port 0 and process 0.
+func fromKernel(from unix.Sockaddr, oob []byte) bool {
+	address, ok := from.(*unix.SockaddrNetlink)
+	if !ok || address.Pid != 0 || address.Groups != kernelGroup {
+		return false
+	}
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil || len(messages) != 1 {
+		return false
+	}
+	cred, err := unix.ParseUnixCredentials(&messages[0])
+	return err == nil && cred.Pid == 0 && cred.Uid == 0
+}
+
+// decode reads one message: "add@/devices/…", NUL, then KEY=VALUE with a NUL
+// behind each.
+func decode(message []byte) (Device, error) {
+	filtered, err := filter(message)
+	if err != nil {
+		return Device{}, err
+	}
+	props, err := parse(filtered)
+	if err != nil {
+		return Device{}, err
+	}
+	return deviceOf(props)
+}
+
+// filter keeps the header and the wanted properties.
+func filter(message []byte) ([]byte, error) {
+	if len(message) > maxMessage || !bytes.HasSuffix(message, []byte{0}) {
+		return nil, errors.New("uevent: message is too long or not closed")
+	}
+	header, rest, _ := bytes.Cut(message, []byte{0})
+	action, path, ok := bytes.Cut(header, []byte("@"))
+	if !ok || len(action) == 0 || len(path) == 0 || bytes.ContainsAny(path, "@") {
+		return nil, errors.New("uevent: no ACTION@PATH")
+	}
+	out := append(bytes.Clone(header), 0)
+	var seen []string
+	for field := range bytes.SplitSeq(rest, []byte{0}) {
+		key, value, ok := bytes.Cut(field, []byte("="))
+		if !ok || !slices.Contains(wanted, string(key)) {
+			continue
+		}
+		if slices.Contains(seen, string(key)) || bytes.ContainsAny(value, "=") {
+			return nil, fmt.Errorf("uevent: %s is there twice, or makes no sense", key)
+		}
+		seen = append(seen, string(key))
+		out = append(append(out, field...), 0)
+	}
+	return out, nil
+}
