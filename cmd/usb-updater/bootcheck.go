@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/usb-updater/usb-updater/internal/device"
 	"github.com/usb-updater/usb-updater/internal/health"
@@ -70,7 +71,10 @@ func (a *agent) judge(ctx context.Context, d *device.Device, e *install.Engine) 
 		a.log.Info().Str("check", filepath.Base(name)).Msg("health check ran")
 	}
 	if !verdict.Passed {
-		reason := fmt.Sprintf("health check %s failed with exit status %d: %.200s", filepath.Base(verdict.Failed), verdict.ExitCode, verdict.Output)
+		reason := fmt.Sprintf("health check %s failed: %s", filepath.Base(verdict.Failed), strings.TrimSpace(verdict.Reason))
+		if lines := strings.Fields(verdict.Output); len(lines) > 0 {
+			reason += fmt.Sprintf(": %.200s", strings.Join(lines, " "))
+		}
 		_, err := e.Rollback(ctx, reason)
 		return report.HealthFailed, errors.Join(errors.New(reason), install.ErrRolledBack, err)
 	}

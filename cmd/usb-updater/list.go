@@ -49,7 +49,7 @@ func (a *agent) list(ctx context.Context) (report.Code, error) {
 	if err != nil {
 		return codeOf(err, report.StickFailed), err
 	}
-	decision := a.decide(d, slots, found.record, found.list)
+	decision := decide(d, slots, found.record, found.list)
 
 	var out listing
 	out.Device.Type, _ = d.Type() // candidates has read it before

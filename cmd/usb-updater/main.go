@@ -96,14 +96,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 
 // end logs how the run ended.
 func (a *agent) end(v verb, code report.Code, err error) {
+	level := zerolog.ErrorLevel
+	if quiet(code) {
+		level = zerolog.InfoLevel
+	}
 	if err != nil {
-		event := a.log.Error()
-		if quiet(code) {
-			event = a.log.Info()
-		}
 		for line := range strings.Lines(err.Error()) {
-			event.Msg(strings.TrimSpace(line))
-			event = a.log.Error()
+			a.log.WithLevel(level).Msg(strings.TrimSpace(line))
 		}
 	}
 	if v.name == "run" || v.name == "boot-check" {

@@ -41,12 +41,13 @@ func (a *agent) update(ctx context.Context) (report.Code, error) {
 		if err != nil {
 			return report.StickFailed, err
 		}
-		decision := a.decide(d, e.Slots, candidates.record, candidates.list)
+		decision := decide(d, e.Slots, candidates.record, candidates.list)
+		a.explain(decision, candidates.list)
 		if decision.Chosen < 0 {
 			return refusal(decision)
 		}
 		chosen := candidates.list[decision.Chosen]
-		art, file, err := a.reopen(d, stick, chosen)
+		art, file, err := reopen(d, stick, chosen)
 		if err != nil {
 			return codeOf(err, report.StickFailed), err
 		}
@@ -207,7 +208,7 @@ func inspect(stick *mount.Stick, entry mount.Entry, keys []*artifact.Key) candid
 }
 
 // decide turns what was found into the terms of the policy.
-func (a *agent) decide(d *device.Device, slots install.Slots, r state.Record, list []candidate) policy.Decision {
+func decide(d *device.Device, slots install.Slots, r state.Record, list []candidate) policy.Decision {
 	name := r.ArtifactName
 	if name == "" {
 		name, _ = d.RunningName() // candidates has read it before
@@ -237,16 +238,18 @@ func (a *agent) decide(d *device.Device, slots install.Slots, r state.Record, li
 			}
 		}
 	}
-	decision := policy.Decide(dev, in)
+	return policy.Decide(dev, in)
+}
+
+// explain logs the verdict about each candidate.
+func (a *agent) explain(decision policy.Decision, list []candidate) {
 	for i, v := range decision.Verdicts {
-		event := a.log.Info().Str("file", list[i].entry.Path).Str("rule", string(v.Rule))
+		word := "not chosen"
 		if i == decision.Chosen {
-			event.Msg("chosen: " + v.Reason)
-			continue
+			word = "chosen"
 		}
-		event.Msg("not chosen: " + v.Reason)
+		a.log.Info().Str("file", list[i].entry.Path).Str("rule", string(v.Rule)).Msgf("%s: %s", word, v.Reason)
 	}
-	return decision
 }
 
 // refusal picks the code for a stick from which nothing is installed.
@@ -269,7 +272,7 @@ var errStickChanged = errors.New("the stick returned other data than a moment ag
 // reopen reads the chosen artifact's header again, now to go on with its
 // payload. The stick may be a device that lies: what it returns must be what
 // the decision rests on, byte for byte.
-func (a *agent) reopen(d *device.Device, stick *mount.Stick, c candidate) (*artifact.Artifact, io.Closer, error) {
+func reopen(d *device.Device, stick *mount.Stick, c candidate) (*artifact.Artifact, io.Closer, error) {
 	keys, err := d.Keys()
 	if err != nil {
 		return nil, nil, err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/usb-updater/usb-updater/internal/device"
@@ -20,7 +21,7 @@ type result struct {
 func (r result) save(d *device.Device, store *state.Store) error {
 	message := r.code.Meaning
 	if r.err != nil {
-		message = r.err.Error()
+		message = strings.ReplaceAll(r.err.Error(), "\n", "; ") // joined errors have a line each
 	}
 	record, err := store.Load()
 	if err != nil {

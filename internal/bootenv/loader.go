@@ -78,6 +78,9 @@ type State struct {
 	Next     Slot // the slot that boots next if nothing more is done
 	Phase    Phase
 	Degraded []string // what is not as it should be, one phrase each
+	// CanaryMissing: the boot loader asks for a proof that it uses this
+	// environment, and there is none, so that arming it might do nothing.
+	CanaryMissing bool
 }
 
 // Errors of a [Loader], to be told apart with errors.Is. None of them comes
@@ -109,10 +112,15 @@ type Loader interface {
 	// make sense are an error.
 	State(ctx context.Context) (State, error)
 
-	// BeforeWrite makes the slot unreachable before its first byte changes,
-	// and finds out early what would keep Arm from working. It refuses the
-	// slot that runs ([ErrBooted]), the way back from a trial ([ErrTrial]) and
-	// a slot that boots next for good ([ErrMismatch]).
+	// CheckArm tells whether Arm would work, and writes nothing. It refuses
+	// the slot that runs ([ErrBooted]), the way back from a trial
+	// ([ErrTrial]), a slot that boots next for good ([ErrMismatch]), and an
+	// environment that the boot loader does not use ([ErrCanary]) or that
+	// cannot be changed.
+	CheckArm(ctx context.Context, s Slot) error
+
+	// BeforeWrite makes the slot unreachable before its first byte changes.
+	// It refuses as CheckArm does.
 	BeforeWrite(ctx context.Context, s Slot) error
 
 	// Arm makes the next boot a trial of the slot, which must be complete on

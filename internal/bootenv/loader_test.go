@@ -82,6 +82,26 @@ func TestMenderOnUBoot(t *testing.T) {
 	}
 }
 
+// TestMenderCanary: an environment that the boot loader may not use can be
+// read and reverted, but not armed.
+func TestMenderCanary(t *testing.T) {
+	vars := shipped()
+	vars["mender_saveenv_canary"] = ""
+	store, _ := openFiles(t, vars, true)
+	m := bootenv.NewMender(store, parts, bootenv.A)
+	if s, err := m.State(t.Context()); err != nil || !s.CanaryMissing {
+		t.Errorf("State: %+v, %v", s, err)
+	}
+	if err := m.Revert(t.Context()); err != nil {
+		t.Errorf("Revert: %v", err)
+	}
+	for name, verb := range map[string]func(context.Context, bootenv.Slot) error{"CheckArm": m.CheckArm, "BeforeWrite": m.BeforeWrite, "Arm": m.Arm} {
+		if err := verb(t.Context(), bootenv.B); !errors.Is(err, bootenv.ErrCanary) {
+			t.Errorf("%s: %v, want ErrCanary", name, err)
+		}
+	}
+}
+
 func TestMenderValues(t *testing.T) {
 	tests := []struct {
 		name string
@@ -91,7 +111,6 @@ func TestMenderValues(t *testing.T) {
 	}{
 		{"shipped", nil, nil, ""},
 		{"no canary asked for", map[string]string{"mender_check_saveenv_canary": "", "mender_saveenv_canary": ""}, nil, ""},
-		{"canary missing", map[string]string{"mender_saveenv_canary": ""}, bootenv.ErrCanary, "mender_saveenv_canary"},
 		{"no part", map[string]string{"mender_boot_part": ""}, bootenv.ErrCorrupt, "mender_boot_part is not set"},
 		{"part of nobody", map[string]string{"mender_boot_part": "5", "mender_boot_part_hex": "5"}, bootenv.ErrMismatch, "mender_boot_part is 5, but slot A is partition 2 and slot B is partition 27"},
 		{"suffix of the part", map[string]string{"mender_boot_part": "7", "mender_boot_part_hex": "7"}, bootenv.ErrMismatch, ""},
@@ -125,6 +144,7 @@ func TestMenderValues(t *testing.T) {
 				"Confirm": m.Confirm, "Revert": m.Revert,
 				"Arm":         func(ctx context.Context) error { return m.Arm(ctx, bootenv.B) },
 				"BeforeWrite": func(ctx context.Context) error { return m.BeforeWrite(ctx, bootenv.B) },
+				"CheckArm":    func(ctx context.Context) error { return m.CheckArm(ctx, bootenv.B) },
 			} {
 				if err := verb(t.Context()); !errors.Is(err, tt.want) {
 					t.Errorf("%s: %v, want %v", name, err, tt.want)

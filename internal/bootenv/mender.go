@@ -95,14 +95,14 @@ func (m *Mender) decide(vars map[string]string) (State, error) {
 	if m.parts.A < 1 || m.parts.B < 1 || m.parts.A == m.parts.B {
 		return State{}, fmt.Errorf("slot A is partition %d, slot B is partition %d: %w", m.parts.A, m.parts.B, ErrMismatch)
 	}
-	if vars[varCheckCanary] == "1" && vars[varCanary] != "1" {
-		return State{}, ErrCanary
-	}
 	part, err := m.part(vars)
 	if err != nil {
 		return State{}, err
 	}
 	s := State{Booted: m.booted, Default: part, Next: part}
+	if vars[varCheckCanary] == "1" && vars[varCanary] != "1" {
+		s.CanaryMissing = true
+	}
 	switch vars[varUpgrade] {
 	case "":
 		s.Degraded = append(s.Degraded, varUpgrade+" is not set")
@@ -162,6 +162,8 @@ func (m *Mender) target(ctx context.Context, s Slot) (State, error) {
 		return state, ErrTrial
 	case state.Phase == Inconsistent:
 		return state, m.inconsistent()
+	case state.CanaryMissing:
+		return state, ErrCanary
 	default:
 		return state, nil
 	}
@@ -172,18 +174,26 @@ func (m *Mender) inconsistent() error {
 		m.parts.of(m.booted), varPart, m.parts.of(m.booted.Other()), ErrMismatch)
 }
 
-// BeforeWrite implements [Loader].
-func (m *Mender) BeforeWrite(ctx context.Context, s Slot) error {
+// CheckArm implements [Loader].
+func (m *Mender) CheckArm(ctx context.Context, s Slot) error {
+	_, err := m.checkArm(ctx, s)
+	return err
+}
+
+func (m *Mender) checkArm(ctx context.Context, s Slot) (State, error) {
 	state, err := m.target(ctx, s)
 	if err != nil {
-		return err
+		return state, err
 	}
-	// A store that cannot be armed must say so before the slot is written.
-	if _, err := m.store.Check(ctx, m.armed(s)...); err != nil {
+	_, err = m.store.Check(ctx, m.armed(s)...)
+	return state, err
+}
+
+// BeforeWrite implements [Loader].
+func (m *Mender) BeforeWrite(ctx context.Context, s Slot) error {
+	state, err := m.checkArm(ctx, s)
+	if err != nil || state.Phase != Armed {
 		return err
-	}
-	if state.Phase != Armed {
-		return nil
 	}
 	return m.store.Update(ctx, m.permanent(m.booted)...)
 }

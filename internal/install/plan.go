@@ -82,11 +82,14 @@ func (e *Engine) Plan(ctx context.Context, a *artifact.Artifact) (*Plan, error) 
 	if err := Compatible(h, e.DeviceType, Provides(r, e.RunningName)); err != nil {
 		return nil, err
 	}
+	target := e.Slots.Inactive()
+	if err := e.Loader.CheckArm(ctx, target); err != nil {
+		return nil, fmt.Errorf("arm slot %s: %w", target, err)
+	}
 	file, err := a.FirstFile()
 	if err != nil {
 		return nil, err
 	}
-	target := e.Slots.Inactive()
 	if err := e.checkTarget(e.Slots.Partition(target), file.Size); err != nil {
 		return nil, err
 	}

@@ -1,193 +1,236 @@
 package lmdb
 
 import (
-	"bytes"
 	"encoding/binary"
+	"fmt"
 )
 
 // Decode returns all keys and values of a database file, and its layout. An
-// empty file is an empty database of the native layout, as for liblmdb. Every
-// error is a [FormatError]. The values do not alias b.
+// empty file is an empty database of the native layout, as for liblmdb. The
+// values do not alias b.
+//
+// Every error is a [FormatError], that of the first damage met. What could be
+// read around the damage is returned with it: each key's value is whole, but
+// any of them may be missing.
 func Decode(b []byte) (map[string][]byte, Layout, error) {
-	if len(b) == 0 {
-		return map[string][]byte{}, Native(), nil
+	d := decoder{b: b, out: map[string][]byte{}, seen: map[uint64]bool{}, budget: len(b)}
+	switch {
+	case len(b) == 0:
+		return d.out, Native(), nil
+	case len(b) > MaxFile:
+		d.fault(0, "larger than %d bytes", MaxFile)
+		return d.out, Layout{}, d.err
 	}
-	if len(b) > MaxFile {
-		return nil, Layout{}, bad(0, "larger than %d bytes", MaxFile)
+	m, ok := d.findMeta()
+	switch {
+	case !ok:
+		d.fault(0, "no LMDB meta page")
+	case m.flags&dbKinds != 0:
+		d.fault(0, "database of another kind, flags %#x", m.flags)
+	case m.root != d.l.none():
+		d.page(m.root, 1)
 	}
-	l, meta, err := findMeta(b)
-	if err != nil {
-		return nil, Layout{}, err
+	if d.err != nil { // not returned as it is: a nil *FormatError is an error
+		return d.out, d.l, d.err
 	}
-	d := decoder{b: b, l: l, out: map[string][]byte{}, seen: map[uint64]bool{}}
-	if meta.root != l.none() {
-		if err := d.page(meta.root, 0); err != nil {
-			return nil, Layout{}, err
-		}
+	return d.out, d.l, nil
+}
+
+type decoder struct {
+	b      []byte
+	l      Layout
+	out    map[string][]byte
+	seen   map[uint64]bool // pages met: in a tree each is there once
+	budget int             // bytes that keys and values may still take: pages may overlap
+	err    *FormatError    // the first fault
+}
+
+func (d *decoder) fault(offset int, format string, args ...any) {
+	if d.err == nil {
+		d.err = &FormatError{Offset: offset, Reason: fmt.Sprintf(format, args...)}
 	}
-	return d.out, l, nil
 }
 
 // meta is the part of a meta page that matters.
 type meta struct {
-	root, txn, mapSize uint64
-	pageSize           int
+	root, txn uint64
+	flags     uint16
 }
 
 // findMeta tells the layout by where the magic number is, and picks the newer
-// of the two meta pages that are sound.
-func findMeta(b []byte) (Layout, meta, error) {
+// of the two meta pages. If one is not sound the other serves: liblmdb writes
+// them in turn, so that it holds the state before or after the last
+// transaction.
+func (d *decoder) findMeta() (best meta, ok bool) {
 	for _, wordSize := range []int{8, 4} {
-		l := Layout{WordSize: wordSize}
-		m0, err := readMeta(b, l, 0)
-		if err != nil {
-			continue
-		}
-		l.PageSize = m0.pageSize
-		if err := l.check(); err != nil {
-			return Layout{}, meta{}, bad(0, "page size %d", l.PageSize)
-		}
-		best := m0
-		if m1, err := readMeta(b, l, l.PageSize); err == nil && m1.txn > m0.txn {
-			if m1.pageSize != m0.pageSize {
-				return Layout{}, meta{}, bad(l.PageSize, "the meta pages differ in page size")
+		best, layout, ok := d.meta(wordSize, 0)
+		for size := minPage; size <= maxPage; size *= 2 {
+			if ok && size != layout.PageSize {
+				continue
 			}
-			best = m1
+			m, l, sound := d.meta(wordSize, size)
+			if sound && l.PageSize == size && (!ok || m.txn > best.txn) {
+				best, layout, ok = m, l, true
+			}
 		}
-		l.MapSize = best.mapSize
-		return l, best, nil
+		if ok {
+			d.l = layout
+			return best, true
+		}
 	}
-	return Layout{}, meta{}, bad(0, "no LMDB meta page")
+	return meta{}, false
 }
 
-func readMeta(b []byte, l Layout, offset int) (meta, error) {
-	size := l.header() + 8 + 2*l.WordSize + 2*l.dbRecord() + 2*l.WordSize
-	if offset+size > len(b) {
-		return meta{}, bad(offset, "the file ends inside a meta page")
+// meta reads the meta page at offset.
+func (d *decoder) meta(wordSize, offset int) (m meta, l Layout, ok bool) {
+	l.WordSize = wordSize
+	size := l.header() + 8 + 2*wordSize + 2*l.record() + 2*wordSize
+	if offset > len(d.b)-size {
+		return meta{}, Layout{}, false
 	}
-	p := b[offset:]
-	if flags := binary.LittleEndian.Uint16(p[l.WordSize+2:]); flags&pageMeta == 0 {
-		return meta{}, bad(offset, "not a meta page")
+	p := d.b[offset:]
+	if l.flags(p)&pageMeta == 0 {
+		return meta{}, Layout{}, false
 	}
 	p = p[l.header():]
 	if binary.LittleEndian.Uint32(p) != magic || binary.LittleEndian.Uint32(p[4:]) != dataVersion {
-		return meta{}, bad(offset, "no LMDB magic number, or another data version")
+		return meta{}, Layout{}, false
 	}
-	p = p[8:]
-	m := meta{mapSize: l.word(p[l.WordSize:])}
-	p = p[2*l.WordSize:]
-	// The record of the free list holds the page size.
-	m.pageSize = int(binary.LittleEndian.Uint32(p) & 0x7fffffff)
-	p = p[l.dbRecord():]
-	m.root = l.word(p[8+4*l.WordSize:])
-	p = p[l.dbRecord():]
-	m.txn = l.word(p[l.WordSize:])
-	return m, nil
+	p = p[8+wordSize:] // the address is a hint
+	l.MapSize = l.word(p)
+	free := p[wordSize:]
+	main := free[l.record():]
+	tail := main[l.record():]
+	// More than an int of 32 bits has no page size to offer.
+	l.PageSize = int(min(binary.LittleEndian.Uint32(free), maxPage+1))
+	m.flags = binary.LittleEndian.Uint16(main[4:])
+	m.root = l.word(main[8+4*wordSize:])
+	m.txn = l.word(tail[wordSize:])
+	return m, l, l.check() == nil
 }
 
-type decoder struct {
-	b    []byte
-	l    Layout
-	out  map[string][]byte
-	seen map[uint64]bool // pages visited: a tree has each once
-}
-
-// page reads a branch or leaf page and what is below it.
-func (d *decoder) page(number uint64, depth int) error {
+// take returns a page that was not met yet, and its offset.
+func (d *decoder) take(number uint64, from int) (page []byte, offset int, ok bool) {
 	if number < 2 || number >= uint64(len(d.b)/d.l.PageSize) {
-		return bad(0, "page %d is outside of the file", number)
+		d.fault(from, "page %d is outside of the file", number)
+		return nil, 0, false
 	}
-	offset := int(number) * d.l.PageSize
-	if depth > maxDepth || d.seen[number] {
-		return bad(offset, "the tree is too deep or runs in circles")
+	offset = int(number) * d.l.PageSize
+	if d.seen[number] {
+		d.fault(from, "page %d is used twice", number)
+		return nil, 0, false
 	}
 	d.seen[number] = true
-	p := d.b[offset:][:d.l.PageSize]
-	flags := binary.LittleEndian.Uint16(p[d.l.WordSize+2:])
-	lower := int(binary.LittleEndian.Uint16(p[d.l.WordSize+4:]))
-	if lower < d.l.header() || lower > len(p) {
-		return bad(offset, "lower bound %d", lower)
+	page = d.b[offset:][:d.l.PageSize]
+	if got := d.l.word(page); got != number {
+		d.fault(offset, "page %d has the number %d", number, got)
+		return nil, 0, false
+	}
+	return page, offset, true
+}
+
+// page reads a branch or leaf page and what is below it. The root has depth 1.
+func (d *decoder) page(number uint64, depth int) {
+	page, offset, ok := d.take(number, 0)
+	if !ok {
+		return
+	}
+	if depth > maxDepth {
+		d.fault(offset, "more than %d levels", maxDepth)
+		return
+	}
+	flags := d.l.flags(page) & (pageBranch | pageLeaf | pageOverflow | pageMeta | pageSpecial)
+	if flags != pageBranch && flags != pageLeaf {
+		d.fault(offset, "neither a branch nor a leaf: flags %#x", flags)
+		return
+	}
+	lower := int(binary.LittleEndian.Uint16(page[d.l.WordSize+4:]))
+	if lower < d.l.header() || lower > len(page) {
+		d.fault(offset, "lower bound %d", lower)
+		return
 	}
 	for i := d.l.header(); i+1 < lower; i += 2 {
-		at := int(binary.LittleEndian.Uint16(p[i:]))
-		if at < lower || at+nodeHead > len(p) {
-			return bad(offset+i, "node at %d", at)
-		}
-		var err error
+		at := int(binary.LittleEndian.Uint16(page[i:]))
 		switch {
-		case flags&pageBranch != 0:
-			err = d.page(d.child(p[at:]), depth+1)
-		case flags&pageLeaf != 0:
-			err = d.leaf(p[at:], offset+at)
+		case at < lower || at+nodeHead > len(page):
+			d.fault(offset+i, "node at %d", at)
+		case flags == pageBranch:
+			d.page(d.child(page[at:]), depth+1)
 		default:
-			err = bad(offset, "page flags %#x", flags)
-		}
-		if err != nil {
-			return err
+			d.leaf(page[at:], offset+at)
 		}
 	}
-	return nil
 }
 
 // child returns the page number in a branch node.
 func (d *decoder) child(node []byte) uint64 {
-	lo, hi := uint64(binary.LittleEndian.Uint16(node)), uint64(binary.LittleEndian.Uint16(node[2:]))
-	n := lo | hi<<16
+	number := uint64(binary.LittleEndian.Uint32(node))
 	if d.l.WordSize == 8 {
-		n |= uint64(binary.LittleEndian.Uint16(node[4:])) << 32
+		number |= uint64(binary.LittleEndian.Uint16(node[4:])) << 32
 	}
-	return n
+	return number
 }
 
 // leaf reads one key and its value.
-func (d *decoder) leaf(node []byte, offset int) error {
-	size := int(binary.LittleEndian.Uint16(node)) | int(binary.LittleEndian.Uint16(node[2:]))<<16
+func (d *decoder) leaf(node []byte, offset int) {
+	size := int64(binary.LittleEndian.Uint32(node)) // an int of 32 bits may not hold it
 	flags := binary.LittleEndian.Uint16(node[4:])
 	keySize := int(binary.LittleEndian.Uint16(node[6:]))
 	if keySize == 0 || keySize > maxKey || nodeHead+keySize > len(node) {
-		return bad(offset, "key of %d bytes", keySize)
+		d.fault(offset, "key of %d bytes", keySize)
+		return
 	}
 	if flags&(nodeSub|nodeDup) != 0 {
-		return bad(offset, "databases inside the database are not supported")
+		d.fault(offset, "the value is a database or a set")
+		return
 	}
-	key, rest := string(node[nodeHead:][:keySize]), node[nodeHead+keySize:]
-	if _, twice := d.out[key]; twice || len(d.out) == maxKeys {
-		return bad(offset, "key %.64q is there twice, or there are more than %d", key, maxKeys)
+	key, value := node[nodeHead:][:keySize], node[nodeHead+keySize:]
+	if _, twice := d.out[string(key)]; twice {
+		d.fault(offset, "key %.64q is there twice", key)
+		return
 	}
 	if flags&nodeBig != 0 {
-		value, err := d.overflow(rest, size, offset)
-		if err != nil {
-			return err
+		var ok bool
+		if value, ok = d.overflow(value, size, offset); !ok {
+			return
 		}
-		d.out[key] = value
-		return nil
 	}
-	if size > len(rest) {
-		return bad(offset, "value of %d bytes ends outside of its page", size)
+	if size > int64(len(value)) {
+		d.fault(offset, "value of %d bytes ends outside of its page", size)
+		return
 	}
-	d.out[key] = bytes.Clone(rest[:size:size])
-	if d.out[key] == nil {
-		d.out[key] = []byte{}
+	if len(d.out) == maxKeys || keySize+int(size) > d.budget {
+		d.fault(offset, "more than %d keys, or more data than the file holds", maxKeys)
+		return
 	}
-	return nil
+	d.budget -= keySize + int(size)
+	d.out[string(key)] = append([]byte{}, value[:size]...)
 }
 
-// overflow reads a value that has pages of its own.
-func (d *decoder) overflow(rest []byte, size, offset int) ([]byte, error) {
-	if len(rest) < d.l.WordSize {
-		return nil, bad(offset, "no room for a page number")
+// overflow returns the room for a value that has pages of its own.
+func (d *decoder) overflow(node []byte, size int64, offset int) (room []byte, ok bool) {
+	if len(node) < d.l.WordSize {
+		d.fault(offset, "no room for a page number")
+		return nil, false
 	}
-	number := d.l.word(rest)
-	if number < 2 || number >= uint64(len(d.b)/d.l.PageSize) || d.seen[number] {
-		return nil, bad(offset, "overflow page %d is outside of the file or used twice", number)
+	first, start, ok := d.take(d.l.word(node), offset)
+	if !ok {
+		return nil, false
 	}
-	d.seen[number] = true
-	start := int(number)*d.l.PageSize + d.l.header()
-	if size < 0 || size > len(d.b)-start {
-		return nil, bad(offset, "value of %d bytes ends outside of the file", size)
+	if d.l.flags(first)&pageOverflow == 0 {
+		d.fault(start, "not an overflow page")
+		return nil, false
 	}
-	if flags := binary.LittleEndian.Uint16(d.b[start-d.l.header()+d.l.WordSize+2:]); flags&pageOverflow == 0 {
-		return nil, bad(start, "not an overflow page")
+	count := int64(binary.LittleEndian.Uint32(first[d.l.WordSize+4:]))
+	room = d.b[start:]
+	if count < 1 || count > int64(len(room)/d.l.PageSize) {
+		d.fault(start, "run of %d pages ends outside of the file", count)
+		return nil, false
 	}
-	return bytes.Clone(d.b[start:][:size]), nil
+	room = room[d.l.header() : int(count)*d.l.PageSize]
+	if size > int64(len(room)) {
+		d.fault(offset, "value of %d bytes ends outside of its %d pages", size, count)
+		return nil, false
+	}
+	return room, true
 }

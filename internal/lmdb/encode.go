@@ -7,8 +7,13 @@ import (
 	"slices"
 )
 
-// Encode returns a complete database file that holds kv. liblmdb opens and
-// updates it. Keys are 1 to 511 bytes; the file is at most [MaxFile].
+// Encode returns a complete database file that holds kv, in the layout l.
+// liblmdb opens and updates it.
+//
+// Keys are 1 to 511 bytes, and no longer than a quarter of a page; there are at
+// most 4,096. The file is at most [MaxFile]. The map size is that of l, but at
+// least 1 MiB and twice the file, because liblmdb writes changed pages anew
+// before it gives the old ones up; and at most 1 GiB.
 func Encode(kv map[string][]byte, l Layout) ([]byte, error) {
 	if err := l.check(); err != nil {
 		return nil, err
@@ -16,98 +21,103 @@ func Encode(kv map[string][]byte, l Layout) ([]byte, error) {
 	if len(kv) > maxKeys {
 		return nil, fmt.Errorf("lmdb: %d keys, more than %d", len(kv), maxKeys)
 	}
-	e := encoder{l: l, pages: make([][]byte, 2)} // the meta pages come last
-	total := 0
+	e := encoder{l: l, b: make([]byte, 2*l.PageSize)} // the meta pages are filled in at the end
 	var nodes []node
 	for _, key := range slices.Sorted(maps.Keys(kv)) {
 		value := kv[key]
-		if total += len(key) + len(value); total > MaxFile/2 {
-			return nil, fmt.Errorf("lmdb: more than %d bytes of keys and values", MaxFile/2)
-		}
-		if len(key) == 0 || len(key) > maxKey || nodeHead+len(key)+l.WordSize > e.maxNode() {
+		if len(key) == 0 || len(key) > l.maxKey() {
 			return nil, fmt.Errorf("lmdb: key %.64q of %d bytes", key, len(key))
+		}
+		if len(value) > MaxFile-len(e.b) {
+			return nil, fmt.Errorf("lmdb: more than %d bytes", MaxFile)
 		}
 		nodes = append(nodes, e.node(key, value))
 	}
-	root, depth := l.none(), 0
-	for level := e.fill(nodes, pageLeaf); len(level) > 0; level = e.fill(level, pageBranch) {
-		depth++
-		if len(level) == 1 {
-			root = level[0].page
-			break
+	tree := record{root: l.none(), entries: len(kv)}
+	if len(nodes) > 0 {
+		level := e.fill(nodes, pageLeaf)
+		tree.leaves, tree.depth = len(level), 1
+		for len(level) > 1 {
+			level = e.fill(level, pageBranch)
+			tree.branches += len(level)
+			tree.depth++
 		}
+		tree.root, tree.overflow = level[0].child, e.overflow
 	}
-	e.metaPages(root, depth, len(kv))
-	return slices.Concat(e.pages...), nil
+	if len(e.b) > MaxFile {
+		return nil, fmt.Errorf("lmdb: more than %d bytes", MaxFile)
+	}
+	// Both meta pages hold, page 1 by its larger transaction number.
+	e.meta(0, tree)
+	e.meta(1, tree)
+	return e.b, nil
 }
 
 type encoder struct {
-	l                        Layout
-	pages                    [][]byte // by page number; an overflow run is one entry and then empty ones
-	branch, leaves, overflow int
+	l        Layout
+	b        []byte // whole pages
+	overflow int    // pages
 }
 
-// node is an entry of a page: its bytes, and the key by which the level above
-// finds it.
+// grow adds count pages and returns them, with the header that all pages have.
+func (e *encoder) grow(count int, flags uint16) (pages []byte, number uint64) {
+	start := len(e.b)
+	number = uint64(start / e.l.PageSize)
+	e.b = append(e.b, make([]byte, count*e.l.PageSize)...)
+	pages = e.b[start:]
+	e.pageHead(pages, number, flags)
+	return pages, number
+}
+
+func (e *encoder) pageHead(page []byte, number uint64, flags uint16) {
+	e.l.putWord(page, number)
+	binary.LittleEndian.PutUint16(page[e.l.WordSize+2:], flags)
+}
+
+// node is an entry of a page.
 type node struct {
-	key   string
 	bytes []byte
-	page  uint64 // of the page below, in branches
+	key   string
+	child uint64 // the page below, in a branch
 }
 
-// maxNode is the largest node that liblmdb keeps on a leaf (source: LMDB,
-// me_nodemax: two nodes must fit a page).
-func (e *encoder) maxNode() int { return ((e.l.PageSize-e.l.header())/2)&^1 - 2 }
+func newNode(number uint64, flags uint16, key string, value []byte) []byte {
+	b := make([]byte, nodeHead, nodeHead+len(key)+len(value))
+	binary.LittleEndian.PutUint32(b, uint32(number))
+	binary.LittleEndian.PutUint16(b[4:], flags)
+	binary.LittleEndian.PutUint16(b[6:], uint16(len(key)))
+	return append(append(b, key...), value...)
+}
 
 // node makes a leaf node, and overflow pages for a value that does not fit.
 func (e *encoder) node(key string, value []byte) node {
-	size := nodeHead + len(key) + len(value)
-	big := size > e.maxNode()
-	if big {
-		size = nodeHead + len(key) + e.l.WordSize
+	size := uint64(len(value))
+	if nodeHead+len(key)+len(value) <= e.l.maxNode() {
+		return node{key: key, bytes: newNode(size, 0, key, value)}
 	}
-	b := make([]byte, size)
-	binary.LittleEndian.PutUint16(b, uint16(len(value)))
-	binary.LittleEndian.PutUint16(b[2:], uint16(len(value)>>16))
-	binary.LittleEndian.PutUint16(b[6:], uint16(len(key)))
-	copy(b[nodeHead:], key)
-	if !big {
-		copy(b[nodeHead+len(key):], value)
-		return node{key: key, bytes: b}
-	}
-	binary.LittleEndian.PutUint16(b[4:], nodeBig)
-	number := uint64(len(e.pages))
-	count := (e.l.header() - 1 + len(value)) / e.l.PageSize
-	count++
-	run := make([]byte, count*e.l.PageSize)
-	e.l.putWord(run, number)
-	binary.LittleEndian.PutUint16(run[e.l.WordSize+2:], pageOverflow)
+	count := e.l.overflowPages(len(value))
+	run, number := e.grow(count, pageOverflow)
 	binary.LittleEndian.PutUint32(run[e.l.WordSize+4:], uint32(count))
 	copy(run[e.l.header():], value)
-	e.pages = append(e.pages, run)
-	e.pages = append(e.pages, make([][]byte, count-1)...)
 	e.overflow += count
-	e.l.putWord(b[nodeHead+len(key):], number)
-	return node{key: key, bytes: b}
+	pointer := make([]byte, e.l.WordSize)
+	e.l.putWord(pointer, number)
+	return node{key: key, bytes: newNode(size, nodeBig, key, pointer)}
 }
 
 // fill packs nodes, in order, into pages of one level, and returns the branch
-// nodes for the level above.
+// nodes for the level above. Each branch page gets two nodes at least, as
+// liblmdb insists: three fit any page (see [Layout.maxKey]), so the last page
+// can always have one from the page before it.
 func (e *encoder) fill(nodes []node, flags uint16) []node {
 	var level []node
 	for len(nodes) > 0 {
-		room, n := e.l.PageSize-e.l.header(), 0
-		for n < len(nodes) {
-			need := 2 + (len(nodes[n].bytes)+1)&^1
-			if need > room {
-				break
-			}
-			room -= need
+		n, room := 0, e.l.PageSize-e.l.header()
+		for n < len(nodes) && nodeRoom(nodes[n]) <= room {
+			room -= nodeRoom(nodes[n])
 			n++
 		}
-		// A branch needs two nodes at least: take one from this page rather
-		// than leave one alone on the next.
-		if flags == pageBranch && len(nodes)-n == 1 && n > 2 {
+		if len(nodes)-n == 1 && flags == pageBranch {
 			n--
 		}
 		level = append(level, e.page(nodes[:n], flags))
@@ -116,79 +126,73 @@ func (e *encoder) fill(nodes []node, flags uint16) []node {
 	return level
 }
 
-// page makes one leaf or branch page.
+// nodeRoom is what a node takes of a page: an even size, and its offset.
+func nodeRoom(n node) int { return (len(n.bytes)+1)&^1 + 2 }
+
+// page makes one leaf or branch page, and the node by which the level above
+// finds it.
 func (e *encoder) page(nodes []node, flags uint16) node {
-	number := uint64(len(e.pages))
-	p := make([]byte, e.l.PageSize)
-	upper := len(p)
+	p, number := e.grow(1, flags)
+	lower, upper := e.l.header(), len(p)
 	for i, n := range nodes {
 		b := n.bytes
 		if flags == pageBranch && i == 0 {
-			b = b[:nodeHead:nodeHead] // the first key of a branch is implied (source: LMDB, mdb_node_add)
-			b = append([]byte(nil), b...)
-			binary.LittleEndian.PutUint16(b[6:], 0)
+			// The first key of a branch is implied, so that smaller keys can
+			// come (source: LMDB, mdb_node_search).
+			b = newNode(n.child, 0, "", nil)
 		}
 		upper -= (len(b) + 1) &^ 1
 		copy(p[upper:], b)
-		binary.LittleEndian.PutUint16(p[e.l.header()+2*i:], uint16(upper))
+		binary.LittleEndian.PutUint16(p[lower:], uint16(upper))
+		lower += 2
 	}
-	e.l.putWord(p, number)
-	binary.LittleEndian.PutUint16(p[e.l.WordSize+2:], flags)
-	binary.LittleEndian.PutUint16(p[e.l.WordSize+4:], uint16(e.l.header()+2*len(nodes)))
+	binary.LittleEndian.PutUint16(p[e.l.WordSize+4:], uint16(lower))
 	binary.LittleEndian.PutUint16(p[e.l.WordSize+6:], uint16(upper))
-	e.pages = append(e.pages, p)
-	if flags == pageBranch {
-		e.branch++
-	} else {
-		e.leaves++
-	}
 	key := nodes[0].key
-	up := make([]byte, nodeHead+len(key))
-	binary.LittleEndian.PutUint16(up, uint16(number))
-	binary.LittleEndian.PutUint16(up[2:], uint16(number>>16))
-	binary.LittleEndian.PutUint16(up[6:], uint16(len(key)))
-	copy(up[nodeHead:], key)
-	return node{key: key, bytes: up, page: number}
+	return node{key: key, child: number, bytes: newNode(number, 0, key, nil)}
 }
 
-// metaPages makes pages 0 and 1. Page 0 is an empty database of transaction 0,
-// page 1 the one that holds.
-func (e *encoder) metaPages(root uint64, depth, entries int) {
-	last := uint64(len(e.pages) - 1)
-	e.pages[0] = e.meta(0, 1, e.l.none(), 0, 0)
-	e.pages[1] = e.meta(1, last, root, depth, entries)
+// record describes a database in a meta page.
+type record struct {
+	pageSize int
+	flags    uint16
+	depth    int
+	branches int
+	leaves   int
+	overflow int
+	entries  int
+	root     uint64
 }
 
-func (e *encoder) meta(number, last, root uint64, depth, entries int) []byte {
-	l := e.l
-	page := make([]byte, l.PageSize)
-	l.putWord(page, number)
-	binary.LittleEndian.PutUint16(page[l.WordSize+2:], pageMeta)
-	p := page[l.header():]
+func (e *encoder) record(p []byte, r record) {
+	binary.LittleEndian.PutUint32(p, uint32(r.pageSize))
+	binary.LittleEndian.PutUint16(p[4:], r.flags)
+	binary.LittleEndian.PutUint16(p[6:], uint16(r.depth))
+	for i, n := range []int{r.branches, r.leaves, r.overflow, r.entries} {
+		e.l.putWord(p[8+i*e.l.WordSize:], uint64(n))
+	}
+	e.l.putWord(p[8+4*e.l.WordSize:], r.root)
+}
+
+// meta fills in a meta page. Its number is its transaction's, too.
+func (e *encoder) meta(number uint64, tree record) {
+	size := uint64(len(e.b))
+	mapSize := min(max(e.l.MapSize, minMap, 2*size), maxMap)
+	mapSize = (mapSize + mapAlign - 1) &^ (mapAlign - 1)
+
+	page := e.b[int(number)*e.l.PageSize:][:e.l.PageSize]
+	e.pageHead(page, number, pageMeta)
+	p := page[e.l.header():]
 	binary.LittleEndian.PutUint32(p, magic)
 	binary.LittleEndian.PutUint32(p[4:], dataVersion)
-	size := max(l.MapSize, minMap, uint64(len(e.pages)*l.PageSize))
-	l.putWord(p[8+l.WordSize:], size)
-	p = p[8+2*l.WordSize:]
-
-	// The free list: empty. Its record carries the page size, and the flag
-	// that liblmdb gives it (source: LMDB, MDB_INTEGERKEY).
-	binary.LittleEndian.PutUint32(p, uint32(l.PageSize))
-	binary.LittleEndian.PutUint16(p[4:], 0x08)
-	l.putWord(p[8+4*l.WordSize:], l.none())
-	p = p[l.dbRecord():]
-
-	binary.LittleEndian.PutUint16(p[6:], uint16(depth))
-	if depth > 0 {
-		l.putWord(p[8:], uint64(e.branch))
-		l.putWord(p[8+l.WordSize:], uint64(e.leaves))
-		l.putWord(p[8+2*l.WordSize:], uint64(e.overflow))
-	}
-	l.putWord(p[8+3*l.WordSize:], uint64(entries))
-	l.putWord(p[8+4*l.WordSize:], root)
-	p = p[l.dbRecord():]
-
-	l.putWord(p, last)
-	l.putWord(p[l.WordSize:], number) // the transaction
-	return page
+	p = p[8+e.l.WordSize:] // no address
+	e.l.putWord(p, mapSize)
+	p = p[e.l.WordSize:]
+	// The free list is empty: no page of a fresh file is free.
+	e.record(p, record{pageSize: e.l.PageSize, flags: dbIntegerKey, root: e.l.none()})
+	p = p[e.l.record():]
+	e.record(p, tree)
+	p = p[e.l.record():]
+	e.l.putWord(p, size/uint64(e.l.PageSize)-1) // the last page
+	e.l.putWord(p[e.l.WordSize:], number)
 }
