@@ -3,13 +3,13 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"os"
 	"slices"
 	"strings"
 
 	"github.com/usb-updater/usb-updater/internal/artifact"
+	"github.com/usb-updater/usb-updater/internal/config"
 	"github.com/usb-updater/usb-updater/internal/device"
 	"github.com/usb-updater/usb-updater/internal/install"
 	"github.com/usb-updater/usb-updater/internal/install/state"
@@ -38,6 +38,13 @@ func (p *program) withEngine(d *device.Device, do func(*install.Engine, *state.S
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	e, err := d.Engine(store)
+	if errors.Is(err, config.ErrNoSlots) && p.command != cmdInstall {
+		// Nothing can be pending on a device without slots, unless the record
+		// says so.
+		if r, loadErr := store.Load(); loadErr == nil && r.Pending == nil {
+			return p.nothing()
+		}
+	}
 	if err != nil {
 		return exitFailed, err
 	}
@@ -54,7 +61,7 @@ func (p *program) install(ctx context.Context, d *device.Device) (int, error) {
 		if err := e.Ready(ctx); err != nil {
 			return p.notModified(err)
 		}
-		src, err := openSource(p.args[0])
+		src, err := openSource(ctx, p.args[0])
 		if err != nil {
 			return p.notModified(err)
 		}
@@ -109,7 +116,7 @@ func (p *program) commit(ctx context.Context, d *device.Device) (int, error) {
 			return exitFailed, err
 		}
 		if action == install.ActionNone {
-			return p.nothing("There is nothing to commit")
+			return p.nothing()
 		}
 		p.print(textCommitting)
 		switch err := e.Commit(ctx); {
@@ -136,7 +143,7 @@ func (p *program) rollback(ctx context.Context, d *device.Device) (int, error) {
 			return exitFailed, err
 		}
 		if action == install.ActionNone {
-			return p.nothing("There is nothing to roll back")
+			return p.nothing()
 		}
 		p.print(textRollingBack)
 		reboot, err := e.Rollback(ctx, "rolled back by hand")
@@ -151,9 +158,14 @@ func (p *program) rollback(ctx context.Context, d *device.Device) (int, error) {
 	})
 }
 
-func (p *program) nothing(message string) (int, error) {
+// nothing ends commit and rollback where no update is in progress.
+func (p *program) nothing() (int, error) {
 	p.print(textNothing)
-	p.log.Error().Msg(message)
+	verb := "commit"
+	if p.command == cmdRollback {
+		verb = "roll back"
+	}
+	p.log.Error().Msg("There is nothing to " + verb)
 	return exitNothingPending, nil
 }
 
@@ -191,35 +203,6 @@ func (p *program) show(d *device.Device) (int, error) {
 		p.print("%s=%s\n", k, provides[k])
 	}
 	return exitOK, nil
-}
-
-// source is an artifact to read.
-type source struct {
-	*os.File
-	size int64 // bytes, 0 if unknown
-}
-
-func openSource(name string) (*source, error) {
-	lower := strings.ToLower(name)
-	if strings.HasPrefix(lower, "http:") || strings.HasPrefix(lower, "https:") {
-		return nil, fmt.Errorf("artifact %s: installing from the network is not supported yet: download it and install the file", name)
-	}
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, fmt.Errorf("Not able to open image file: %s: %w", name, err) //nolint:staticcheck // the words of Mender's client, which scripts look for
-	}
-	info, err := f.Stat()
-	if err == nil && info.IsDir() {
-		err = fmt.Errorf("artifact %s: is a directory", name)
-	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	s := &source{File: f}
-	if info.Mode().IsRegular() {
-		s.size = info.Size()
-	}
-	return s, nil
 }
 
 // explain prints an error, one line for each cause, and what to do about it.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -185,11 +186,13 @@ func (p *program) print(format string, args ...any) {
 	_, _ = fmt.Fprintf(p.stdout, format, args...)
 }
 
+var dotted = regexp.MustCompile(`^\d+\.\d+\.\d+`)
+
 // plainVersion makes the first word of --version a dotted number, which is
 // what scripts look for.
 func plainVersion(v string) string {
 	v = strings.TrimPrefix(v, "v")
-	if v == "" || v[0] < '0' || v[0] > '9' {
+	if !dotted.MatchString(v) {
 		v = "0.0.0-" + v
 	}
 	return v

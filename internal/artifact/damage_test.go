@@ -264,7 +264,7 @@ func TestDamageManifest(t *testing.T) {
 		{name: "path", spoil: line("data/0000/../x"), kind: Format, want: "manifest lists"},
 		{name: "dots", spoil: line("data/0000/.."), kind: Format, want: "manifest lists"},
 		{name: "shell", spoil: line("data/0000/$(id)"), kind: Format, want: "manifest lists"},
-		{name: "second payload", spoil: line("data/0001/x"), kind: Format, want: "manifest lists"},
+		{name: "second payload", spoil: line("data/0001/x"), kind: Unsupported, want: "more than one payload"},
 		{name: "two headers", spoil: line("header.tar.xz"), kind: Format, want: "two headers"},
 		{name: "other suffix", spoil: line("header.tar.bz2"), kind: Format, want: "manifest lists"},
 		{name: "no version", spoil: edit(func(s string) string { return s[:strings.LastIndex(s[:len(s)-1], "\n")+1] }), kind: Format, want: "lacks the line"},

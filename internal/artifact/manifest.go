@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"regexp"
 	"strings"
 )
 
@@ -78,11 +79,16 @@ func (m *manifest) add(name string, sum [32]byte) error {
 			return fault(Limit, "manifest lists more than %d payload files", maxFiles)
 		}
 		m.files = append(m.files, ManifestFile{Name: file, SHA256: sum})
+	case otherPayload.MatchString(name):
+		return fault(Unsupported, "artifacts with more than one payload are not supported")
 	default:
 		return malformed("manifest lists %s", quote(name))
 	}
 	return nil
 }
+
+// otherPayload matches the files of a second payload.
+var otherPayload = regexp.MustCompile(`^data/(000[1-9]|00[1-9]\d|0[1-9]\d\d|[1-9]\d{3})/`)
 
 // isFileName reports whether s may name a payload file: the characters that
 // Mender allows, and at least one that is not punctuation, which rules out "."

@@ -73,10 +73,14 @@ func (m Mender) check() error {
 	return nil
 }
 
+// ErrNoSlots means that the device is not configured for root file system
+// updates.
+var ErrNoSlots = errors.New("RootfsPartA and RootfsPartB are not both set, so a rootfs-image cannot be installed")
+
 // Slots returns the device paths of both slots, or what is missing.
 func (m Mender) Slots() (a, b string, err error) {
 	if m.RootfsPartA == "" || m.RootfsPartB == "" {
-		return "", "", errors.New("mender.conf: RootfsPartA and RootfsPartB are not both set, so a rootfs-image cannot be installed")
+		return "", "", fmt.Errorf("mender.conf: %w", ErrNoSlots)
 	}
 	if m.RootfsPartA == m.RootfsPartB {
 		return "", "", fmt.Errorf("mender.conf: RootfsPartA and RootfsPartB cannot be set to the same value %q", m.RootfsPartA)

@@ -51,7 +51,7 @@ func TestInstallRebootCommit(t *testing.T) {
 	}
 }
 
-func TestPlanRefusesBeforeAnyWrite(t *testing.T) {
+func TestRefusedBeforeAnyWrite(t *testing.T) {
 	big := artifacttest.File{Name: "big.img", Size: slotSize + 1, Open: func() (io.Reader, error) {
 		return bytes.NewReader(make([]byte, slotSize+1)), nil
 	}}
@@ -62,6 +62,7 @@ func TestPlanRefusesBeforeAnyWrite(t *testing.T) {
 		machine  func(*machine)
 		is       error
 		text     string
+		scripts  string
 	}{
 		{name: "device type", artifact: func(s *artifacttest.Spec) { s.DeviceTypes = []string{"other", "third"} }, is: ErrDeviceType, text: `["other" "third"]) not compatible with device "test-device"`},
 		{name: "no device type", engine: func(e *Engine) { e.DeviceType = "" }, is: ErrDeviceType},
@@ -69,11 +70,14 @@ func TestPlanRefusesBeforeAnyWrite(t *testing.T) {
 		{name: "depends other name", artifact: func(s *artifacttest.Spec) { s.DependsNames = []string{"release-0"} }, is: ErrDepends, text: `"release-1"`},
 		{name: "update module", artifact: func(s *artifacttest.Spec) { s.PayloadType = "docker" }, is: ErrPayloadType, text: `"docker"`},
 		{name: "empty payload", artifact: func(s *artifacttest.Spec) { s.Empty, s.Files = true, nil }, is: ErrPayloadType},
-		{name: "too large", artifact: func(s *artifacttest.Spec) { s.Files = []artifacttest.File{big} }, is: ErrTooLarge, text: "image 65537 bytes, partition 65536 bytes"},
+		{name: "too large", artifact: func(s *artifacttest.Spec) { s.Files = []artifacttest.File{big} }, is: ErrTooLarge, text: "image 65537 bytes, partition 65536 bytes", scripts: "Download_Enter Download_Error"},
 		{name: "mounted", engine: func(e *Engine) { e.Mounted = func(slot.Partition) (string, error) { return "/mnt", nil } }, is: ErrMounted, text: "/mnt"},
 		{name: "running slot", engine: func(e *Engine) { e.Slots.B.ID = e.Slots.A.ID }, text: "running root file system"},
 		{name: "environment without mender_boot_part", machine: func(m *machine) { delete(m.env, "mender_boot_part") }, text: "mender_boot_part"},
-		{name: "environment names another slot", machine: func(m *machine) { m.env["mender_boot_part"], m.env["mender_boot_part_hex"] = "3", "3"; m.booted = bootenv.A }, is: ErrInconsistent},
+		{name: "environment names another slot", machine: func(m *machine) {
+			m.env["mender_boot_part"], m.env["mender_boot_part_hex"] = "3", "3"
+			m.booted = bootenv.A
+		}, is: ErrInconsistent},
 		{name: "open trial without record", machine: func(m *machine) { m.env["upgrade_available"] = "1" }, is: ErrInProgress},
 	}
 	for _, tt := range tests {
@@ -86,17 +90,17 @@ func TestPlanRefusesBeforeAnyWrite(t *testing.T) {
 			if tt.engine != nil {
 				tt.engine(e)
 			}
-			_, err := e.Plan(t.Context(), newArtifact(t, tt.artifact))
+			err := installRun(t, e, newArtifact(t, tt.artifact))
 			switch {
 			case err == nil:
-				t.Fatal("Plan accepts it")
+				t.Fatal("it is accepted")
 			case tt.is != nil && !errors.Is(err, tt.is):
-				t.Errorf("Plan: %v, want %v", err, tt.is)
+				t.Errorf("install: %v, want %v", err, tt.is)
 			case !strings.Contains(err.Error(), tt.text):
-				t.Errorf("Plan: %v, want %q in it", err, tt.text)
+				t.Errorf("install: %v, want %q in it", err, tt.text)
 			}
-			if m.writes != 0 || len(m.ran) != 0 {
-				t.Errorf("%d writes, scripts %v", m.writes, m.ran)
+			if got := m.ranScripts(); m.writes != 0 || got != tt.scripts {
+				t.Errorf("%d writes, scripts %q, want %q", m.writes, got, tt.scripts)
 			}
 		})
 	}

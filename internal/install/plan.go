@@ -67,9 +67,9 @@ func (e *Engine) Ready(ctx context.Context) error {
 	}
 }
 
-// Plan checks everything that can refuse the update, and reads the artifact up
-// to the first byte of the image. On success nothing is left but the medium
-// itself to stop it. Nothing was written to a slot or to the boot environment.
+// Plan checks everything that can refuse the update but its size, and reads
+// the artifact up to the first byte of the image. Nothing was written to a slot
+// or to the boot environment.
 func (e *Engine) Plan(ctx context.Context, a *artifact.Artifact) (*Plan, error) {
 	if err := e.Ready(ctx); err != nil {
 		return nil, err
@@ -90,8 +90,11 @@ func (e *Engine) Plan(ctx context.Context, a *artifact.Artifact) (*Plan, error) 
 	if err != nil {
 		return nil, err
 	}
-	if err := e.checkTarget(e.Slots.Partition(target), file.Size); err != nil {
+	if err := e.checkTarget(e.Slots.Partition(target)); err != nil {
 		return nil, err
+	}
+	if file.Size == 0 {
+		return nil, fmt.Errorf("artifact %q: the image is empty", h.Name)
 	}
 	return &Plan{Target: target, File: file, art: a, record: r}, nil
 }
@@ -136,15 +139,18 @@ func Compatible(h *artifact.Header, deviceType string, provides map[string]strin
 	return nil
 }
 
-func (e *Engine) checkTarget(p slot.Partition, size int64) error {
-	if running := e.Slots.Partition(e.Slots.Booted); running.ID == p.ID {
-		return fmt.Errorf("slot %s: it is the running root file system", p.Path)
-	}
-	if size == 0 {
-		return fmt.Errorf("slot %s: the image is empty", p.Path)
-	}
+// checkSize tells whether the image fits.
+func checkSize(p slot.Partition, size int64) error {
 	if size > p.Size {
 		return fmt.Errorf("slot %s: %w: image %d bytes, partition %d bytes: %w", p.Path, ErrTooLarge, size, p.Size, unix.ENOSPC)
+	}
+	return nil
+}
+
+// checkTarget tells whether the slot may be written.
+func (e *Engine) checkTarget(p slot.Partition) error {
+	if running := e.Slots.Partition(e.Slots.Booted); running.ID == p.ID {
+		return fmt.Errorf("slot %s: it is the running root file system", p.Path)
 	}
 	where, err := e.Mounted(p)
 	if err != nil {

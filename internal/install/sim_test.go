@@ -192,7 +192,9 @@ func (s envStore) Update(_ context.Context, vars ...bootenv.Var) error {
 	return nil
 }
 
-func (s envStore) Check(context.Context, ...bootenv.Var) (bootenv.Health, error) { return bootenv.Health{}, nil }
+func (s envStore) Check(context.Context, ...bootenv.Var) (bootenv.Health, error) {
+	return bootenv.Health{}, nil
+}
 
 // recordStore is a store whose Save is one write.
 type recordStore struct{ m *machine }

@@ -38,6 +38,12 @@ func (e *Engine) write(ctx context.Context, p *Plan) (*Written, error) {
 	if err := e.Scripts.Run(ctx, "Download", "Enter"); err != nil {
 		return nil, err
 	}
+	// A script may have changed what was planned for. Mender's clients find an
+	// image too large here, so that Download_Error runs.
+	target := e.Slots.Partition(p.Target)
+	if err := errors.Join(checkSize(target, p.File.Size), e.checkTarget(target)); err != nil {
+		return nil, err
+	}
 	// Write 1. The slot must be unreachable before its first byte changes: an
 	// environment that is still armed for it would boot half an image.
 	if err := e.Loader.BeforeWrite(ctx, p.Target); err != nil {
