@@ -52,7 +52,7 @@ func mainCode() int {
 // signalError is the cause of a context that a signal ended.
 type signalError struct{ syscall.Signal }
 
-func (s signalError) Error() string { return "interrupted by signal: " + s.Signal.String() }
+func (s signalError) Error() string { return "interrupted by signal: " + s.String() }
 
 // withSignals cancels the context at SIGINT and SIGTERM, with the signal as
 // the cause. A second signal kills.
@@ -138,6 +138,7 @@ func (p *program) dispatch(ctx context.Context) (int, error) {
 	case cmdVersion:
 		p.print("%s\truntime: %s\n", plainVersion(version), runtime.Version())
 		return exitOK, nil
+	default: // the others need the device
 	}
 	d, err := device.Open(p.deviceOptions())
 	if err != nil {

@@ -55,12 +55,21 @@ func TestRun(t *testing.T) {
 		want   Result
 	}{
 		{"no check", nil, Result{Passed: true}},
-		{"all well", map[string]string{"20-b": "", "10-a": "echo noise", "9": ""},
-			Result{Passed: true, Ran: []string{"10-a", "20-b", "9"}}},
-		{"first failure ends it", map[string]string{"a": "", "b": "echo out; echo 'e\033[2Jrr' >&2; exit 3", "c": ""},
-			Result{Ran: []string{"a", "b"}, Failed: "b", ExitCode: 3, Reason: "exit status 3", Output: "out\ne\ufffd[2Jrr\n"}},
-		{"signal", map[string]string{"a": "kill -KILL $$"},
-			Result{Ran: []string{"a"}, Failed: "a", ExitCode: -1, Reason: "killed by SIGKILL"}},
+		{
+			"all well",
+			map[string]string{"20-b": "", "10-a": "echo noise", "9": ""},
+			Result{Passed: true, Ran: []string{"10-a", "20-b", "9"}},
+		},
+		{
+			"first failure ends it",
+			map[string]string{"a": "", "b": "echo out; echo 'e\033[2Jrr' >&2; exit 3", "c": ""},
+			Result{Ran: []string{"a", "b"}, Failed: "b", ExitCode: 3, Reason: "exit status 3", Output: "out\ne\ufffd[2Jrr\n"},
+		},
+		{
+			"signal",
+			map[string]string{"a": "kill -KILL $$"},
+			Result{Ran: []string{"a"}, Failed: "a", ExitCode: -1, Reason: "killed by SIGKILL"},
+		},
 		{"leftovers and directories", map[string]string{
 			".hidden": "exit 1", "a~": "exit 1", "a.bak": "exit 1", "a.dpkg-old": "exit 1", "a.rpmsave": "exit 1",
 			"sub": "/", "a": "", "a.rpmdb.sh": "",
@@ -126,14 +135,22 @@ func TestRunAsRootTrustsOnlyRoot(t *testing.T) {
 		change func(dir string) error
 		want   Result
 	}{
-		{"file writable", func(d string) error { return os.Chmod(filepath.Join(d, "a"), 0o757) },
-			Result{Failed: "a", Reason: "is writable by everybody"}},
-		{"directory writable", func(d string) error { return os.Chmod(d, 0o777) },
-			Result{Failed: ".", Reason: "is writable by everybody"}},
-		{"file of another user", func(d string) error { return os.Chown(filepath.Join(d, "a"), 1, 0) },
-			Result{Failed: "a", Reason: "does not belong to root"}},
-		{"directory of another user", func(d string) error { return os.Chown(d, 1, 0) },
-			Result{Failed: ".", Reason: "does not belong to root"}},
+		{
+			"file writable", func(d string) error { return os.Chmod(filepath.Join(d, "a"), 0o757) },
+			Result{Failed: "a", Reason: "is writable by everybody"},
+		},
+		{
+			"directory writable", func(d string) error { return os.Chmod(d, 0o777) },
+			Result{Failed: ".", Reason: "is writable by everybody"},
+		},
+		{
+			"file of another user", func(d string) error { return os.Chown(filepath.Join(d, "a"), 1, 0) },
+			Result{Failed: "a", Reason: "does not belong to root"},
+		},
+		{
+			"directory of another user", func(d string) error { return os.Chown(d, 1, 0) },
+			Result{Failed: ".", Reason: "does not belong to root"},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

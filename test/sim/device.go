@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -148,9 +149,7 @@ func (d *Device) SetEnv(change map[string]string) error {
 	if err != nil {
 		return err
 	}
-	for k, v := range change {
-		vars[k] = v
-	}
+	maps.Copy(vars, change)
 	return writeEnv(d.disk(), vars, flag+1, other)
 }
 

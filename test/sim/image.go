@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,9 +29,7 @@ func (r Release) Image(path string, size int64) error {
 		"etc/mender/mender.conf":   {`{"RootfsPartA": "/dev/mmcblk0p2", "RootfsPartB": "/dev/mmcblk0p3"}` + "\n", 0o644},
 		"etc/fw_env.config":        {FwEnvConfig, 0o644},
 	}
-	for name, f := range r.Files {
-		files[name] = f
-	}
+	maps.Copy(files, r.Files)
 	tree, err := os.MkdirTemp("", "release")
 	if err != nil {
 		return err
