@@ -14,7 +14,7 @@ GO      ?= go
 GOFLAGS_BUILD := -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 TOOLS   := .cache/tools
 PROGRAMS := mender usb-updater
-ARCHES  := amd64 arm64 arm riscv64
+ARCHES  := amd64 arm64 armv7 riscv64
 SHELL_SCRIPTS := .ci/run $(shell grep -lE '^\#!/bin/(ba)?sh' test/* 2>/dev/null)
 
 .PHONY: help
@@ -30,7 +30,7 @@ cross: $(ARCHES:%=cross-%) ## build both programs for amd64, arm64, armv7 and ri
 
 .PHONY: cross-%
 cross-%:
-	GOOS=linux GOARCH=$* GOARM=7 $(GO) build $(GOFLAGS_BUILD) -o bin/linux-$*/ ./cmd/...
+	GOOS=linux GOARCH=$(patsubst armv7,arm,$*) GOARM=7 $(GO) build $(GOFLAGS_BUILD) -o bin/linux-$*/ ./cmd/...
 
 .PHONY: install
 install: build ## install programs, units, udev rule and example configuration below DESTDIR
@@ -104,7 +104,7 @@ $(TOOLS)/ready: tools/go.mod tools/go.sum
 .PHONY: man
 man: $(TOOLS)/ready ## render the man pages into dist/man
 	@mkdir -p dist/man
-	for f in docs/man/*.md; do $(TOOLS)/v2 -in $$f -out dist/man/$$(basename $$f .md); done
+	for f in docs/man/*.md; do $(TOOLS)/go-md2man -in $$f -out dist/man/$$(basename $$f .md); done
 
 .PHONY: clean
 clean: ## remove what was built

@@ -4,11 +4,14 @@ import (
 	"context"
 	"io"
 	"os"
+	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/usb-updater/usb-updater/test/sim"
 	"github.com/usb-updater/usb-updater/test/simscript"
 )
 
@@ -68,6 +71,44 @@ func TestParse(t *testing.T) {
 		if o, err := parse(args); err == nil {
 			t.Errorf("parse(%q) = %+v, want an error", args, o)
 		}
+	}
+}
+
+// TestSignal: a run that is told to stop while it waits for data stops, says so
+// with its exit code, and leaves everything as it was.
+func TestSignal(t *testing.T) {
+	d, err := sim.New(filepath.Join(t.TempDir(), "device"), sim.Options{SlotSize: 2 << 20, DeviceType: "test-board"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	image := filepath.Join(t.TempDir(), "image")
+	if err := (sim.Release{Name: "release-1"}).Image(image, 2<<20); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Flash(2, image); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Boot(); err != nil {
+		t.Fatal(err)
+	}
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	code := make(chan int)
+	go func() { code <- run(ctx, []string{"--root", d.Dir, "install", fifo}, io.Discard, os.Stderr) }()
+	w, err := os.OpenFile(fifo, os.O_WRONLY, 0) // returns when the run has opened it
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	cancel(signalError{syscall.SIGTERM})
+	if got := <-code; got != 143 {
+		t.Errorf("exit code %d, want 143", got)
+	}
+	if code := run(t.Context(), []string{"--root", d.Dir, "commit"}, io.Discard, os.Stderr); code != 2 {
+		t.Errorf("commit: exit code %d, want 2", code)
 	}
 }
 

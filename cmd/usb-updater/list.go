@@ -39,26 +39,26 @@ func (a *agent) list(ctx context.Context) (report.Code, error) {
 	if err != nil {
 		return report.ConfigFailed, err
 	}
+	self, err := a.profile(d, slots)
+	if err != nil {
+		return report.ConfigFailed, err
+	}
 	opts := mount.Options{Types: d.Agent.FileSystems, RunDir: d.RunDir(), AllowDirectory: true}
 	stick, err := mount.Open(ctx, stickName(a.args[0], opts), opts)
 	if err != nil {
 		return report.StickFailed, err
 	}
 	defer stick.Close() // its private mount ends with the process at the latest
-	found, err := a.candidates(ctx, d, stick)
+	found, err := a.candidates(ctx, self, stick)
 	if err != nil {
 		return codeOf(err, report.StickFailed), err
 	}
-	decision := decide(d, slots, found.record, found.list)
+	decision := decide(self, found)
 
 	var out listing
-	out.Device.Type, _ = d.Type() // candidates has read it before
-	out.Device.Name, out.Device.Version = found.record.ArtifactName, found.record.Provides["rootfs-image.version"]
-	if out.Device.Name == "" {
-		out.Device.Name, _ = d.RunningName()
-	}
-	out.Artifacts = make([]listed, len(found.list))
-	for i, c := range found.list {
+	out.Device.Type, out.Device.Name, out.Device.Version = self.deviceType, self.name, self.record.Provides["rootfs-image.version"]
+	out.Artifacts = make([]listed, len(found))
+	for i, c := range found {
 		v := decision.Verdicts[i]
 		out.Artifacts[i] = listed{File: c.entry.Path, Chosen: i == decision.Chosen, Rule: string(v.Rule), Reason: v.Reason}
 		if c.header != nil {

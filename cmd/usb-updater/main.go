@@ -90,6 +90,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		return report.Usage.Number
 	}
 	result, err := v.run(a, ctx)
+	if ctx.Err() != nil && result != report.OK {
+		result = report.Canceled
+	}
 	a.end(v, result, err)
 	return result.Number
 }

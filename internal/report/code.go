@@ -26,6 +26,7 @@ var (
 	NotForDevice  = Code{22, "not-for-device", "The artifact is not for this device.", "Use the artifact for this device type."}
 	StickFailed   = Code{30, "stick-failed", "The stick could not be read.", "Format it with FAT32 or ext4, or use another one."}
 	StickLied     = Code{31, "stick-changed", "The stick returned other data than a moment ago.", "Do not use this stick again."}
+	Canceled      = Code{32, "canceled", "The run was told to stop, or the stick was pulled out. Nothing was armed.", "Plug the stick in again and leave it in."}
 	SlotFailed    = Code{40, "slot-failed", "The inactive slot could not be written or read back.", "The old system still runs. Check the storage of the device."}
 	BootEnvFailed = Code{41, "boot-env-failed", "The boot environment could not be read or written.", "Check /etc/fw_env.config and the storage it names."}
 	ConfigFailed  = Code{42, "config-failed", "The configuration of the device is wrong or incomplete.", "Correct the file that the message names."}
@@ -39,7 +40,7 @@ var (
 func Codes() []Code {
 	all := []Code{
 		OK, Failed, NothingToDo, Usage, NoArtifact, UpToDate, Pending, Refused, BadArtifact, NotForDevice,
-		StickFailed, StickLied, SlotFailed, BootEnvFailed, ConfigFailed, StateFailed, Busy, HealthFailed, TrialFailed,
+		StickFailed, StickLied, Canceled, SlotFailed, BootEnvFailed, ConfigFailed, StateFailed, Busy, HealthFailed, TrialFailed,
 	}
 	slices.SortFunc(all, func(a, b Code) int { return a.Number - b.Number })
 	return all

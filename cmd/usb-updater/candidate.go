@@ -1,0 +1,225 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/usb-updater/usb-updater/internal/artifact"
+	"github.com/usb-updater/usb-updater/internal/device"
+	"github.com/usb-updater/usb-updater/internal/install"
+	"github.com/usb-updater/usb-updater/internal/install/state"
+	"github.com/usb-updater/usb-updater/internal/mount"
+	"github.com/usb-updater/usb-updater/internal/policy"
+	"github.com/usb-updater/usb-updater/internal/report"
+)
+
+// profile is what the device knows of itself when it looks at a stick.
+type profile struct {
+	device     *device.Device
+	slots      install.Slots
+	keys       []*artifact.Key
+	deviceType string
+	name       string // of the running system, by its record or by itself
+	record     state.Record
+}
+
+func (a *agent) profile(d *device.Device, slots install.Slots) (profile, error) {
+	p := profile{device: d, slots: slots}
+	var err error
+	if p.keys, err = d.Keys(); err != nil {
+		return p, err
+	}
+	if p.deviceType, err = d.Type(); err != nil {
+		return p, err
+	}
+	if p.record, err = state.Read(d.DataDir()); err != nil {
+		return p, err
+	}
+	running, err := d.RunningName()
+	p.name = cmp.Or(p.record.ArtifactName, running)
+	return p, err
+}
+
+// openStick opens the block device for reading. The disks that hold the slots
+// are never a stick.
+func (a *agent) openStick(ctx context.Context, p profile) (*mount.Stick, error) {
+	d := p.device
+	opts := mount.Options{
+		Types:          d.Agent.FileSystems,
+		RunDir:         d.RunDir(),
+		AllowDirectory: d.Simulated(),
+	}
+	if !d.Simulated() {
+		opts.Protected = []uint64{p.slots.A.ID.Dev, p.slots.B.ID.Dev}
+	}
+	return mount.Open(ctx, stickName(a.args[0], opts), opts)
+}
+
+// stickName lets a person name a directory of the current one without a
+// slash, where a directory may stand in for a stick. Otherwise such a word is
+// the kernel's name of a block device.
+func stickName(word string, opts mount.Options) string {
+	if info, err := os.Stat(word); opts.AllowDirectory && err == nil && info.IsDir() {
+		if path, err := filepath.Abs(word); err == nil {
+			return path
+		}
+	}
+	return word
+}
+
+// reader ends the reading of a file when its context does.
+type reader struct {
+	ctx  context.Context
+	file io.Reader
+}
+
+func (r reader) Read(p []byte) (int, error) {
+	if r.ctx.Err() != nil {
+		return 0, context.Cause(r.ctx)
+	}
+	return r.file.Read(p)
+}
+
+// candidate is an artifact on the stick whose header was read.
+type candidate struct {
+	entry  mount.Entry
+	header *artifact.Header // nil if it could not be read
+	size   int64            // of the payload, bytes
+	err    error            // why it is not for this device
+}
+
+// scanLimit bounds the time in which a stick must show what it holds.
+const scanLimit = 60 * time.Second
+
+var errSlowStick = fmt.Errorf("the stick did not show what it holds within %v", scanLimit)
+
+// candidates reads the header of each artifact on the stick and asks whether
+// it is for this device.
+func (a *agent) candidates(ctx context.Context, p profile, stick *mount.Stick) ([]candidate, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, scanLimit, errSlowStick)
+	defer cancel()
+	listing, err := stick.Candidates(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if listing.LeftOut > 0 || listing.Truncated {
+		a.log.Warn().Int("left_out", listing.LeftOut).Bool("truncated", listing.Truncated).Msg("the stick holds more than is looked at")
+	}
+	provides := install.Provides(p.record, p.name)
+	var found []candidate
+	for _, entry := range listing.Entries {
+		c := inspect(ctx, stick, entry, p.keys)
+		if ctx.Err() != nil { // what was read is no verdict
+			return nil, context.Cause(ctx)
+		}
+		if c.err == nil {
+			c.err = install.Compatible(c.header, p.deviceType, provides)
+		}
+		found = append(found, c)
+	}
+	return found, nil
+}
+
+// inspect reads an artifact up to its payload.
+func inspect(ctx context.Context, stick *mount.Stick, entry mount.Entry, keys []*artifact.Key) candidate {
+	c := candidate{entry: entry}
+	file, err := stick.Open(entry)
+	if err != nil {
+		c.err = err
+		return c
+	}
+	defer file.Close() // read only
+	art, err := artifact.Open(reader{ctx, file}, artifact.Options{Keys: keys})
+	if err != nil {
+		c.err = err
+		return c
+	}
+	c.header = art.Header()
+	first, err := art.FirstFile()
+	if err != nil && !errors.Is(err, artifact.ErrNoFiles) {
+		c.err = err
+		return c
+	}
+	c.size = first.Size
+	return c
+}
+
+// decide turns what was found into the terms of the policy.
+func decide(p profile, found []candidate) policy.Decision {
+	r := p.record
+	dev := policy.Device{
+		InstalledName:     p.name,
+		InstalledVersion:  r.Provides["rootfs-image.version"],
+		InstalledChecksum: r.Provides["rootfs-image.checksum"],
+		InstalledDigest:   r.Installed,
+		FailedAttempts:    map[string]int{},
+		MaxAttempts:       p.device.Agent.MaxAttempts,
+		AllowUnsigned:     p.device.Agent.AllowUnsigned,
+		AllowDowngrade:    p.device.Agent.AllowDowngrade,
+		SlotSize:          p.slots.Partition(p.slots.Inactive()).Size,
+	}
+	for digest, f := range r.Failed {
+		dev.FailedAttempts[digest] = f.Attempts
+	}
+	in := make([]policy.Candidate, len(found))
+	for i, c := range found {
+		in[i] = policy.Candidate{File: c.entry.Path, Err: c.err, Size: c.size}
+		if h := c.header; h != nil {
+			in[i].Name, in[i].Version = h.Name, h.Provides["rootfs-image.version"]
+			in[i].Digest, in[i].Verified = fmt.Sprintf("%x", h.ManifestDigest), h.VerifiedBy != ""
+			if len(h.Files) == 1 {
+				in[i].Checksum = fmt.Sprintf("%x", h.Files[0].SHA256)
+			}
+		}
+	}
+	return policy.Decide(dev, in)
+}
+
+// explain logs the verdict about each candidate.
+func (a *agent) explain(decision policy.Decision, found []candidate) {
+	for i, v := range decision.Verdicts {
+		word := "not chosen"
+		if i == decision.Chosen {
+			word = "chosen"
+		}
+		a.log.Info().Str("file", found[i].entry.Path).Str("rule", string(v.Rule)).Msgf("%s: %s", word, v.Reason)
+	}
+}
+
+// refusal picks the code for a stick from which nothing is installed.
+func refusal(decision policy.Decision) (report.Code, error) {
+	if len(decision.Verdicts) == 0 {
+		return report.NoArtifact, errors.New("no *.mender file on the stick")
+	}
+	for _, v := range decision.Verdicts {
+		if v.Rule == policy.RuleInstalled {
+			return report.UpToDate, errors.New("the device runs what the stick holds")
+		}
+	}
+	first := decision.Verdicts[0]
+	return report.Refused, fmt.Errorf("no artifact on the stick may be installed: %s", first.Reason)
+}
+
+// reopen reads the chosen artifact's header again, now to go on with its
+// payload. The stick may be a device that lies: what it returns must be what
+// the decision rests on, byte for byte.
+func reopen(ctx context.Context, p profile, stick *mount.Stick, c candidate) (*artifact.Artifact, io.Closer, error) {
+	file, err := stick.Open(c.entry)
+	if err != nil {
+		return nil, nil, err
+	}
+	art, err := artifact.Open(reader{ctx, file}, artifact.Options{Keys: p.keys})
+	if err == nil && art.Header().RawDigest != c.header.RawDigest {
+		err = fmt.Errorf("artifact %.64q: %w", c.entry.Path, errStickChanged)
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, file.Close())
+	}
+	return art, file, nil
+}

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/usb-updater/usb-updater/internal/artifact"
+	"github.com/usb-updater/usb-updater/internal/bootenv"
+	"github.com/usb-updater/usb-updater/internal/install"
+	"github.com/usb-updater/usb-updater/internal/install/state"
+	"github.com/usb-updater/usb-updater/internal/report"
+)
+
+// errStickChanged means that two reads of a stick differ.
+var errStickChanged = errors.New("the stick returned other data than a moment ago")
+
+// codes tells which code an error has wherever it comes from. The first line
+// that fits counts.
+var codes = []struct {
+	code report.Code
+	errs []error
+}{
+	{report.Canceled, []error{context.Canceled}},
+	{report.Pending, []error{install.ErrInProgress, install.ErrNotRebooted}},
+	{report.StickLied, []error{errStickChanged}},
+	{report.NotForDevice, []error{install.ErrDeviceType, install.ErrDepends, install.ErrPayloadType, install.ErrTooLarge}},
+	{report.SlotFailed, []error{install.ErrMounted}},
+	{report.Busy, []error{state.ErrLocked}},
+	{report.BootEnvFailed, []error{
+		install.ErrInconsistent, bootenv.ErrNotFound, bootenv.ErrCorrupt, bootenv.ErrUnsupported, bootenv.ErrBusy, bootenv.ErrNoSpace,
+		bootenv.ErrReadOnlyVar, bootenv.ErrNotAtomic, bootenv.ErrVerify, bootenv.ErrCanary, bootenv.ErrMismatch,
+	}},
+}
+
+// codeOf finds the result code of an error that came from anywhere in the
+// flow; otherwise is the code of the place where it was noticed.
+func codeOf(err error, otherwise report.Code) report.Code {
+	for _, c := range codes {
+		if slices.ContainsFunc(c.errs, func(target error) bool { return errors.Is(err, target) }) {
+			return c.code
+		}
+	}
+	if ae, ok := errors.AsType[*artifact.Error](err); ok {
+		if ae.Kind == artifact.Media {
+			return report.StickFailed
+		}
+		return report.BadArtifact
+	}
+	return otherwise
+}
