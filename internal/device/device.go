@@ -36,7 +36,7 @@ type Options struct {
 	ConfigDir    string // of Mender: state scripts, mender.conf, artifact_info
 	DataDir      string // of Mender: store, device_type, scripts of the artifact
 	AgentFile    string // usb-updater.conf
-	// Log hears what state scripts print. Optional.
+	// Log hears what state scripts print, and of repairs. Optional.
 	Log func(line string)
 }
 
@@ -212,8 +212,29 @@ func (d *Device) Engine(store install.Store) (*install.Engine, error) {
 	}, nil
 }
 
-// OpenStore locks the device's store. The caller closes it.
-func (d *Device) OpenStore() (*state.Store, error) { return state.Open(d.DataDir()) }
+// OpenStore locks the device's store. A damaged one is set aside, which is
+// told through Options.Log: the boot environment still knows of a trial. The
+// caller closes it.
+func (d *Device) OpenStore() (*state.Store, error) {
+	store, err := state.Open(d.DataDir())
+	if err != nil {
+		return nil, err
+	}
+	repaired, err := store.Repair()
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	if repaired {
+		d.log("the store in " + d.DataDir() + " was damaged: it is kept as mender-store-broken, and a new one was begun")
+	}
+	return store, nil
+}
+
+func (d *Device) log(line string) {
+	if d.opts.Log != nil {
+		d.opts.Log(line)
+	}
+}
 
 func (d *Device) bootEnv() (bootenv.Store, error) {
 	path := d.Path("/etc/fw_env.config")
@@ -245,17 +266,13 @@ func (d *Device) bootID() string {
 }
 
 func (d *Device) scriptRunner() *script.Runner {
-	log := d.opts.Log
-	if log == nil {
-		log = func(string) {}
-	}
 	return &script.Runner{
 		RootfsDir:     filepath.Join(d.ConfigDir(), "scripts"),
 		ArtifactDir:   filepath.Join(d.DataDir(), "scripts"),
 		Timeout:       d.Mender.ScriptTimeout(),
 		RetryInterval: d.Mender.ScriptRetryInterval(),
 		RetryTimeout:  d.Mender.ScriptRetryTimeout(),
-		Log:           log,
+		Log:           d.log,
 	}
 }
 

@@ -61,7 +61,7 @@ type meta struct {
 // of the two meta pages. If one is not sound the other serves: liblmdb writes
 // them in turn, so that it holds the state before or after the last
 // transaction.
-func (d *decoder) findMeta() (best meta, ok bool) {
+func (d *decoder) findMeta() (meta, bool) {
 	for _, wordSize := range []int{8, 4} {
 		best, layout, ok := d.meta(wordSize, 0)
 		for size := minPage; size <= maxPage; size *= 2 {

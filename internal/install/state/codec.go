@@ -1,10 +1,12 @@
 package state
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 )
 
 // Keys of the store. The first four are Mender's.
@@ -28,7 +30,8 @@ const (
 )
 
 // ErrStateVersion means that another client left a pending update in a form
-// that this program does not know.
+// that this program does not know. The record that comes with it lacks nothing
+// else. [Store.Save] keeps the unknown state unless it stores one of ours.
 var ErrStateVersion = errors.New("the pending update has a state version that this program does not know")
 
 // pendingJSON is Pending as stored.
@@ -59,34 +62,42 @@ func decodeRecord(kv map[string][]byte) (Record, error) {
 	for _, ours := range []string{dbName, dbGroup, dbProvides, dbPending, dbAttempt, dbFailed, dbInstalled, dbResult} {
 		delete(r.foreign, ours)
 	}
-	if err := decodeJSON(kv, dbProvides, &r.Provides); err != nil { // null, which Mender 3 writes, leaves nil
+	var err error
+	// null, which Mender 3 writes, is no provides.
+	if r.Provides, err = decodeJSON[map[string]string](kv, dbProvides); err != nil {
 		return Record{}, err
 	}
 	delete(r.Provides, keyName)
 	delete(r.Provides, keyGroup)
-	// Our own keys: what cannot be read is forgotten, as if it had never been
-	// there. None of them is needed to find the way after an interruption.
-	_ = decodeJSON(kv, dbAttempt, &r.Attempt)
-	_ = decodeJSON(kv, dbFailed, &r.Failed)
-	_ = decodeJSON(kv, dbResult, &r.Result)
-	var err error
+	// Of our own keys, what cannot be read is forgotten, as if it had never
+	// been there: none of them is needed to find the way after an interruption.
+	r.Attempt, _ = decodeJSON[*Attempt](kv, dbAttempt)
+	r.Failed, _ = decodeJSON[map[string]Failure](kv, dbFailed)
+	r.Result, _ = decodeJSON[*Result](kv, dbResult)
 	r.Pending, err = decodePending(kv)
-	return r, err
+	switch {
+	case errors.Is(err, ErrStateVersion):
+		r.foreign[dbPending] = kv[dbPending] // not ours to drop
+		return r, err
+	case err != nil:
+		return Record{}, err
+	}
+	return r, nil
 }
 
 func decodePending(kv map[string][]byte) (*Pending, error) {
 	if _, ok := kv[dbPending]; !ok {
 		return nil, nil
 	}
-	var j *pendingJSON
-	if err := decodeJSON(kv, dbPending, &j); err != nil {
+	j, err := decodeJSON[*pendingJSON](kv, dbPending)
+	if err != nil {
 		return nil, err
 	}
 	if j == nil {
-		return nil, fmt.Errorf("store: %s is null", dbPending)
+		return nil, fmt.Errorf("%w: %s is null", ErrCorrupt, dbPending)
 	}
 	if j.Version != 1 && j.Version != 2 {
-		return nil, fmt.Errorf("store: %w: %d", ErrStateVersion, j.Version)
+		return nil, fmt.Errorf("%w: %d", ErrStateVersion, j.Version)
 	}
 	p := &Pending{
 		Version: j.Version, InState: j.InState,
@@ -101,15 +112,18 @@ func decodePending(kv map[string][]byte) (*Pending, error) {
 	return p, nil
 }
 
-func decodeJSON(kv map[string][]byte, key string, into any) error {
+// decodeJSON returns the value of a key, or the zero value where the key is
+// absent or the error is not nil.
+func decodeJSON[T any](kv map[string][]byte, key string) (T, error) {
+	var v, zero T
 	b, ok := kv[key]
 	if !ok {
-		return nil
+		return zero, nil
 	}
-	if err := json.Unmarshal(b, into); err != nil {
-		return fmt.Errorf("store: %s: %w", key, err)
+	if err := json.Unmarshal(b, &v); err != nil {
+		return zero, fmt.Errorf("%w: %s: %w", ErrCorrupt, key, err)
 	}
-	return nil
+	return v, nil
 }
 
 func encodeRecord(r Record) (map[string][]byte, error) {
@@ -141,7 +155,7 @@ func encodeRecord(r Record) (map[string][]byte, error) {
 	for key, v := range values {
 		b, err := json.Marshal(v)
 		if err != nil {
-			return nil, fmt.Errorf("store: %s: %w", key, err)
+			return nil, fmt.Errorf("%s: %w", key, err)
 		}
 		kv[key] = b
 	}
@@ -154,11 +168,15 @@ func encodePending(p Pending) pendingJSON {
 		Provides: p.Provides, PayloadTypes: p.PayloadTypes,
 		OriginalSlot: p.OriginalSlot, TargetSlot: p.TargetSlot, BootID: p.BootID, ManifestDigest: p.ManifestDigest,
 	}
+	// Not null, which a strict reader may refuse.
+	if j.Provides == nil {
+		j.Provides = map[string]string{}
+	}
+	if j.PayloadTypes == nil {
+		j.PayloadTypes = []string{}
+	}
 	if p.HasClears {
-		clears := p.ClearsProvides
-		if clears == nil {
-			clears = []string{}
-		}
+		clears := append([]string{}, p.ClearsProvides...)
 		j.ClearsProvides = &clears
 	}
 	if p.Version == 2 {
@@ -167,17 +185,17 @@ func encodePending(p Pending) pendingJSON {
 	return j
 }
 
-// latest drops the oldest failures beyond the limit.
+// latest returns the failures without the oldest ones beyond the limit.
 func latest(failed map[string]Failure) map[string]Failure {
-	for len(failed) > MaxFailed {
-		failed = maps.Clone(failed)
-		oldest := ""
-		for digest, f := range failed {
-			if oldest == "" || f.Time.Before(failed[oldest].Time) {
-				oldest = digest
-			}
-		}
-		delete(failed, oldest)
+	if len(failed) <= MaxFailed {
+		return failed
 	}
-	return failed
+	newestFirst := slices.SortedFunc(maps.Keys(failed), func(a, b string) int {
+		return cmp.Or(failed[b].Time.Compare(failed[a].Time), cmp.Compare(a, b))
+	})
+	kept := make(map[string]Failure, MaxFailed)
+	for _, digest := range newestFirst[:MaxFailed] {
+		kept[digest] = failed[digest]
+	}
+	return kept
 }

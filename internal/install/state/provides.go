@@ -27,6 +27,8 @@ func (r Record) CommitProvides(p Pending) Record {
 		}
 	}
 	maps.Copy(provides, p.Provides)
+	delete(provides, keyName)
+	delete(provides, keyGroup)
 	if p.ArtifactGroup != "" {
 		group = p.ArtifactGroup
 	}

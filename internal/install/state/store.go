@@ -7,6 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -21,11 +24,14 @@ const (
 	lockName   = "usb-updater.lock"
 )
 
+const maxName = 255 // bytes of an artifact name that Repair believes in
+
 // Errors that callers decide by.
 var (
 	// ErrLocked means that another run of ours is at work.
 	ErrLocked = errors.New("another update operation is running")
-	// ErrCorrupt means that the store is no LMDB file, or damaged.
+	// ErrCorrupt means that the store is no LMDB file, or that it or a value of
+	// Mender's in it is damaged.
 	ErrCorrupt = errors.New("the store is damaged")
 )
 
@@ -35,8 +41,9 @@ type Store struct {
 	lock *os.File
 }
 
-// Open locks the store in the data directory dir; the error is [ErrLocked] if
-// another run holds it. A store that is not there yet is an empty record.
+// Open locks the store in the data directory dir, and creates nothing but the
+// lock's own file. The error is [ErrLocked] if another run holds the lock. It
+// is released by Close and by the end of the program, however that comes.
 func Open(dir string) (*Store, error) {
 	path := filepath.Join(dir, lockName)
 	lock, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
@@ -53,13 +60,15 @@ func Open(dir string) (*Store, error) {
 }
 
 // Read returns the record without a lock. The store is replaced as a whole, so
-// what is read is never half of something.
+// what is read is never half of something. Errors are those of [Store.Load].
 func Read(dir string) (Record, error) {
 	r, _, err := read(dir)
 	return r, err
 }
 
-// Load returns the record. A damaged store is [ErrCorrupt]; see [Store.Repair].
+// Load returns the record; that of a store that is not there is empty. The
+// error is [ErrCorrupt] for a damaged store, see [Store.Repair], and
+// [ErrStateVersion], with a record, for a pending update of an unknown form.
 func (s *Store) Load() (Record, error) { return Read(s.dir) }
 
 func read(dir string) (Record, lmdb.Layout, error) {
@@ -73,10 +82,13 @@ func read(dir string) (Record, lmdb.Layout, error) {
 	}
 	kv, layout, err := lmdb.Decode(b)
 	if err != nil {
-		return Record{}, lmdb.Layout{}, fmt.Errorf("%w: %s: %w", ErrCorrupt, path, err)
+		return Record{}, lmdb.Layout{}, fmt.Errorf("read the store %s: %w: %w", path, ErrCorrupt, err)
 	}
 	r, err := decodeRecord(kv)
-	return r, layout, err
+	if err != nil {
+		return r, layout, fmt.Errorf("read the store %s: %w", path, err)
+	}
+	return r, layout, nil
 }
 
 func readBounded(path string) ([]byte, error) {
@@ -97,22 +109,25 @@ func readBounded(path string) ([]byte, error) {
 
 // Save replaces the record: after a power cut at any instant the store holds
 // the old one or this one. Keys of the store that are not in a record are kept
-// as they are.
+// byte for byte. On error the store is as it was, or holds this record already.
+//
+// A damaged store is [ErrCorrupt] and stays as it is: see [Store.Repair].
 func (s *Store) Save(r Record) error {
 	old, layout, err := read(s.dir)
-	switch {
-	case errors.Is(err, ErrCorrupt):
+	if err != nil && !errors.Is(err, ErrStateVersion) {
 		return err
-	case err == nil:
-		r.foreign = old.foreign
 	}
-	if layout.PageSize == 0 {
-		layout = lmdb.Native()
-	}
-	layout.WordSize = lmdb.Native().WordSize // of the machine that runs, which may be the new one
+	r.foreign = old.foreign
+	return s.write(r, layout)
+}
+
+func (s *Store) write(r Record, layout lmdb.Layout) error {
+	// Of the machine that runs now: an update may have brought a system of
+	// another word size, whose Mender client reads no other layout.
+	layout.WordSize = lmdb.Native().WordSize
 	kv, err := encodeRecord(r)
 	if err != nil {
-		return err
+		return fmt.Errorf("write the store: %w", err)
 	}
 	b, err := lmdb.Encode(kv, layout)
 	if err != nil {
@@ -124,18 +139,35 @@ func (s *Store) Save(r Record) error {
 	return nil
 }
 
-// Repair sets a damaged store aside as mender-store-broken, so that the next
-// record starts empty. It tells whether there was one to set aside. The boot
-// environment still says whether a trial is running.
+// Repair sets a damaged store aside as mender-store-broken, and starts a new
+// one that has the artifact name, if that can still be read, and nothing else.
+// It tells whether the store was damaged; a sound one it leaves alone. Whether
+// a trial is running is then known from the boot environment only.
+//
+// The damaged store is copied, then replaced: a power cut between the two
+// leaves it in place, for the next Repair.
 func (s *Store) Repair() (bool, error) {
-	_, _, err := read(s.dir)
-	if !errors.Is(err, ErrCorrupt) {
+	if _, _, err := read(s.dir); !errors.Is(err, ErrCorrupt) {
 		return false, nil
 	}
-	if err := os.Rename(filepath.Join(s.dir, storeName), filepath.Join(s.dir, brokenName)); err != nil {
-		return false, fmt.Errorf("set the damaged store aside: %w", err)
+	b, err := readBounded(filepath.Join(s.dir, storeName))
+	if err != nil {
+		return true, fmt.Errorf("repair the store: %w", err)
 	}
-	return true, atomicfile.SyncDir(s.dir)
+	if err := atomicfile.Write(filepath.Join(s.dir, brokenName), b, 0o600); err != nil {
+		return true, fmt.Errorf("set the damaged store aside: %w", err)
+	}
+	kv, _, _ := lmdb.Decode(b) // with an error or without, kv is what could be read
+	var r Record
+	if name := string(kv[dbName]); plausible(name) {
+		r.ArtifactName = name
+	}
+	return true, s.write(r, lmdb.Native())
+}
+
+// plausible tells whether a name from a damaged store is not itself damage.
+func plausible(name string) bool {
+	return len(name) <= maxName && utf8.ValidString(name) && !strings.ContainsFunc(name, unicode.IsControl)
 }
 
 // Close gives the lock back.
