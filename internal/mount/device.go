@@ -72,7 +72,7 @@ func (s sysfs) identify(f *os.File, want uint64) (*blockDevice, error) {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return nil, fmt.Errorf("stat: %w", err)
 	}
-	number := uint64(st.Rdev) //nolint:unconvert // 32 bits wide on some architectures
+	number := uint64(st.Rdev) // 32 bits wide on some architectures
 	if st.Mode&unix.S_IFMT != unix.S_IFBLK {
 		return nil, errors.New("not a block device")
 	}

@@ -71,7 +71,7 @@ func TestIsMounted(t *testing.T) {
 	if err := unix.Stat("/proc/self", &st); err != nil {
 		t.Skip("no /proc")
 	}
-	if where, ok, err := IsMounted(st.Dev); where != "/proc" || !ok || err != nil {
+	if where, ok, err := IsMounted(uint64(st.Dev)); where != "/proc" || !ok || err != nil {
 		t.Errorf("IsMounted(/proc) = %q, %v, %v, want /proc, true", where, ok, err)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -202,19 +201,23 @@ func mkfs(t *testing.T, cmd ...string) {
 }
 
 // FuzzProbeType checks that no input panics, and that a medium has a type or an
-// error, never both and never none.
+// error, never both and never none. The medium is head, and patch further back:
+// whole media would be too large to be mutated well.
 func FuzzProbeType(f *testing.F) {
-	for _, image := range [][]byte{nil, fat(), ext(0x4, 0x42, 0), mbr("\x80", "\x0c"), at(map[int]string{32769: "CD001"})} {
-		f.Add(image)
-	}
-	f.Fuzz(func(t *testing.T, image []byte) {
+	f.Add([]byte(nil), uint32(0), []byte(nil))
+	f.Add(fat()[:512], uint32(1024+0x38), []byte("\x53\xef"))
+	f.Add(ext(0x4, 0x42, 0)[:2048], uint32(65600), []byte("_BHRfS_M"))
+	f.Add(mbr("\x80", "\x0c")[:512], uint32(32769), []byte("CD001"))
+	f.Add(mbr("\x00", "\xee")[:512], uint32(4096), []byte("EFI PART"))
+	f.Fuzz(func(t *testing.T, head []byte, offset uint32, patch []byte) {
+		image := head
+		if at := int(offset % (128 << 10)); at >= len(head) {
+			image = append(make([]byte, 0, at+len(patch)), head...)
+			image = append(image[:at], patch...)
+		}
 		typ, err := ProbeType(bytes.NewReader(image))
 		if (typ == "") != errors.Is(err, ErrUnknownType) || typ != "" && err != nil {
 			t.Fatalf("ProbeType = %q, %v", typ, err)
-		}
-		again, _ := ProbeType(io.NewSectionReader(bytes.NewReader(append(image, 0)), 0, int64(len(image))))
-		if again != typ {
-			t.Fatalf("ProbeType depends on what is past the end: %q, then %q", typ, again)
 		}
 	})
 }

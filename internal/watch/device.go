@@ -36,6 +36,9 @@ func deviceOf(props map[string]string) (Device, error) {
 		return Device{}, errNotADevice
 	}
 	d := Device{Name: props["DEVNAME"], Action: Action(props["ACTION"]), Partition: props["DEVTYPE"] == "partition"}
+	if d.Action != Add && d.Action != Change && d.Action != Remove {
+		return Device{}, fmt.Errorf("uevent: action %.64q", d.Action)
+	}
 	if !validName(d.Name) {
 		return Device{}, fmt.Errorf("uevent: device name %.64q", d.Name)
 	}

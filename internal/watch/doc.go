@@ -11,5 +11,5 @@
 // own in its place, which passes the same tests. This package is the only one
 // that may import go-udev, and shields it: a message is received, bounded and
 // filtered here first, because that parser drops an event with a "=" in any
-// value, and panics on one without a NUL.
+// value or a second "@" in the device's path, and panics on one without a NUL.
 package watch

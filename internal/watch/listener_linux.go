@@ -30,6 +30,8 @@ type Listener struct {
 	socket *os.File
 	buf    []byte
 	oob    []byte
+	sysfs  string
+	found  []Device // still to be returned
 }
 
 // Listen begins to collect events: none that comes later is missed, as long as
@@ -52,33 +54,55 @@ func Listen(context.Context) (*Listener, error) {
 		socket: os.NewFile(uintptr(fd), "uevents"),
 		buf:    make([]byte, maxMessage),
 		oob:    make([]byte, unix.CmsgSpace(unix.SizeofUcred)),
+		sysfs:  "/sys",
 	}, nil
 }
 
 // Close ends the listening.
 func (l *Listener) Close() error { return l.socket.Close() }
 
-// Next waits for the next event about a block device. When ctx ends it returns
-// its cause.
+// Next waits for the next event about a block device on USB. When ctx ends it
+// returns its cause, and may be called again with another. If the kernel lost
+// events because they came too fast, the devices that are there come again. It
+// must not be called by two goroutines at once.
 func (l *Listener) Next(ctx context.Context) (Device, error) {
-	stop := context.AfterFunc(ctx, func() { _ = l.socket.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
+	if err := l.socket.SetReadDeadline(time.Time{}); err != nil {
+		return Device{}, fmt.Errorf("receive a kernel event: %w", err)
+	}
+	interrupted := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		_ = l.socket.SetReadDeadline(time.Unix(1, 0)) // fails only on a closed socket
+		close(interrupted)
+	})
+	defer func() {
+		if !stop() {
+			<-interrupted // else its deadline could hit the next call
+		}
+	}()
 	for {
 		if ctx.Err() != nil {
 			return Device{}, context.Cause(ctx)
+		}
+		if len(l.found) > 0 {
+			d := l.found[0]
+			l.found = l.found[1:]
+			return d, nil
 		}
 		message, err := l.receive()
 		switch {
 		case ctx.Err() != nil:
 			return Device{}, context.Cause(ctx)
-		case errors.Is(err, unix.ENOBUFS): // events were lost; those that come are good
+		case errors.Is(err, unix.ENOBUFS): // events were lost
+			if l.found, err = Scan(l.sysfs); err != nil {
+				return Device{}, err
+			}
 			continue
 		case err != nil:
 			return Device{}, fmt.Errorf("receive a kernel event: %w", err)
 		case message == nil:
 			continue
 		}
-		if d, err := decode(message); err == nil {
+		if d, usb, err := decode(message); err == nil && usb {
 			return d, nil
 		}
 	}
@@ -94,8 +118,12 @@ func (l *Listener) receive() ([]byte, error) {
 	var from unix.Sockaddr
 	var failure error
 	err = conn.Read(func(fd uintptr) bool {
-		n, oobn, flags, from, failure = unix.Recvmsg(int(fd), l.buf, l.oob, 0)
-		return !errors.Is(failure, unix.EAGAIN) && !errors.Is(failure, unix.EINTR)
+		for {
+			n, oobn, flags, from, failure = unix.Recvmsg(int(fd), l.buf, l.oob, 0)
+			if !errors.Is(failure, unix.EINTR) {
+				return !errors.Is(failure, unix.EAGAIN)
+			}
+		}
 	})
 	if err = errors.Join(err, failure); err != nil {
 		return nil, err
@@ -122,30 +150,33 @@ func fromKernel(from unix.Sockaddr, oob []byte) bool {
 }
 
 // decode reads one message: "add@/devices/…", NUL, then KEY=VALUE with a NUL
-// behind each.
-func decode(message []byte) (Device, error) {
+// behind each. It tells whether the device is on USB.
+func decode(message []byte) (d Device, usb bool, err error) {
 	filtered, err := filter(message)
 	if err != nil {
-		return Device{}, err
+		return Device{}, false, err
 	}
 	props, err := parse(filtered)
 	if err != nil {
-		return Device{}, err
+		return Device{}, false, err
 	}
-	return deviceOf(props)
+	d, err = deviceOf(props)
+	return d, onUSB(props["DEVPATH"]), err
 }
 
-// filter keeps the header and the wanted properties.
+// filter keeps the action and the wanted properties. The path in the header is
+// dropped: DEVPATH is the same, and go-udev loses the event if there is an @ in
+// it, as in the device tree's soc@0.
 func filter(message []byte) ([]byte, error) {
 	if len(message) > maxMessage || !bytes.HasSuffix(message, []byte{0}) {
 		return nil, errors.New("uevent: message is too long or not closed")
 	}
 	header, rest, _ := bytes.Cut(message, []byte{0})
 	action, path, ok := bytes.Cut(header, []byte("@"))
-	if !ok || len(action) == 0 || len(path) == 0 || bytes.ContainsAny(path, "@") {
+	if !ok || len(action) == 0 || len(path) == 0 {
 		return nil, errors.New("uevent: no ACTION@PATH")
 	}
-	out := append(bytes.Clone(header), 0)
+	out := append(bytes.Clone(action), "@/\x00"...)
 	var seen []string
 	for field := range bytes.SplitSeq(rest, []byte{0}) {
 		key, value, ok := bytes.Cut(field, []byte("="))
