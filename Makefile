@@ -59,6 +59,10 @@ packages: ## install the Debian packages that the tests use
 test-unit: ## unit, script and guard tests with the race detector
 	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 10m ./...
 
+.PHONY: test-skips
+test-skips: ## fail if a test was skipped that could have run
+	test/check-skips
+
 .PHONY: test-nogpl
 test-nogpl: ## the variant without GPL code
 	$(GO) test -tags nogpl ./internal/watch/... ./test/guard/...

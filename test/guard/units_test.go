@@ -1,0 +1,76 @@
+package guard
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// maxExposure is what systemd may find exposed in the agent's unit, in tenths
+// (source: systemd-analyze security; 100 is everything).
+const maxExposure = "50"
+
+// TestUnits lets systemd check the units, and rate the agent's sandbox.
+func TestUnits(t *testing.T) {
+	if _, err := exec.LookPath("systemd-analyze"); err != nil {
+		t.Skip("needs systemd-analyze")
+	}
+	dir := t.TempDir()
+	units, err := filepath.Glob(filepath.Join(root, "systemd/*.service"))
+	if err != nil || len(units) == 0 {
+		t.Fatalf("no units: %v", err)
+	}
+	for _, unit := range units {
+		b, err := os.ReadFile(unit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The program and its man page are not installed here.
+		text := strings.ReplaceAll(string(b), "/usr/bin/usb-updater", "/bin/true")
+		text = strings.ReplaceAll(text, "Documentation=man:usb-updater(8)\n", "")
+		name := filepath.Join(dir, filepath.Base(unit))
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		args := []string{"verify", "--man=no", name}
+		if strings.HasSuffix(name, "@.service") {
+			instance := strings.Replace(name, "@.", "@sda1.", 1)
+			if err := os.Symlink(name, instance); err != nil {
+				t.Fatal(err)
+			}
+			args[2] = instance
+		}
+		out, err := exec.CommandContext(t.Context(), "systemd-analyze", args...).CombinedOutput()
+		for line := range strings.Lines(string(out)) {
+			if strings.Contains(line, "usb-updater") {
+				t.Errorf("systemd-analyze %s: %s", args[0], line)
+			}
+		}
+		if err != nil {
+			t.Errorf("systemd-analyze verify %s: %v\n%s", filepath.Base(unit), err, out)
+		}
+	}
+	agent := filepath.Join(root, "systemd/usb-updater@.service")
+	out, err := exec.CommandContext(t.Context(), "systemd-analyze", "security", "--offline=true", "--threshold="+maxExposure, agent).CombinedOutput()
+	if err != nil {
+		t.Errorf("the agent's unit is more exposed than %s: %v\n%s", maxExposure, err, out)
+	}
+}
+
+// TestSandboxLeavesTheDevices: some options of systemd take block devices
+// away, and nobody would notice before a stick is plugged in.
+func TestSandboxLeavesTheDevices(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join(root, "systemd/usb-updater@.service"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		for _, option := range []string{"PrivateDevices=", "ProtectClock=", "DevicePolicy=", "DeviceAllow=", "ProtectSystem=", "PrivateMounts="} {
+			if strings.HasPrefix(line, option) {
+				t.Errorf("%s: it needs a look at what the agent writes and mounts", strings.TrimSpace(line))
+			}
+		}
+	}
+}
