@@ -45,6 +45,7 @@ type agent struct {
 	opts   device.Options
 	json   bool
 	dryRun bool
+	check  checkOptions
 	args   []string
 }
 
@@ -60,6 +61,7 @@ func verbs() []verb {
 	return []verb{
 		{"run", "DEVICE", "install what the stick holds, if anything fits, and reboot", 1, (*agent).update},
 		{"list", "DEVICE|DIR", "tell what run would choose, and why it refuses the rest", 1, (*agent).list},
+		{"check", "FILE", "verify an artifact to its last byte, without a device, and tell what it is", 1, (*agent).checkArtifact},
 		{"boot-check", "", "after a trial boot: check the system, commit it or roll it back", 0, (*agent).bootCheck},
 		{"status", "", "tell what runs, what is pending and how the last run ended", 0, (*agent).status},
 		{"scan", "", "run for every stick that is plugged in", 0, (*agent).scan},
@@ -137,6 +139,10 @@ func (a *agent) parse(args []string, stderr io.Writer) (verb, error) {
 	fs.StringVar(&a.opts.DataDir, "data", "", "")
 	fs.BoolVar(&a.json, "json", false, "")
 	fs.BoolVar(&a.dryRun, "dry-run", false, "")
+	fs.Func("key", "", func(name string) error { a.check.keys = append(a.check.keys, name); return nil })
+	fs.StringVar(&a.check.deviceType, "device-type", "", "")
+	fs.StringVar(&a.check.provides, "provides", "", "")
+	fs.Int64Var(&a.check.slotSize, "slot-size", 0, "")
 
 	// Flags may stand before and behind the command.
 	var words []string
@@ -216,7 +222,11 @@ Options:
   --mender-config FILE   Mender's configuration (/etc/mender/mender.conf)
   --data DIR             Mender's data directory (/var/lib/mender)
   --dry-run              run: decide, but write nothing
-  --json                 list, status: print JSON
+  --json                 list, status, check: print JSON
+  --key FILE             check: a public key that must have signed; may be repeated
+  --device-type TYPE     check: the device's type
+  --provides FILE        check: what the device provides, a JSON object of strings
+  --slot-size BYTES      check: the size of the device's slots
   --log-level LEVEL      error, warning, info or debug (info)
   --root DIR             act on the simulated device in DIR
 

@@ -116,16 +116,41 @@ func Provides(r state.Record, runningName string) map[string]string {
 // Compatible tells whether a device of that type, which provides these things,
 // may install the artifact. It is pure.
 func Compatible(h *artifact.Header, deviceType string, provides map[string]string) error {
+	if err := CheckPayloadType(h); err != nil {
+		return err
+	}
+	if err := CheckDeviceType(h, deviceType); err != nil {
+		return err
+	}
+	return CheckDepends(h, provides)
+}
+
+// CheckPayloadType refuses an artifact whose payload this program cannot
+// install ([ErrPayloadType]).
+func CheckPayloadType(h *artifact.Header) error {
 	switch {
 	case h.Empty:
 		return fmt.Errorf("artifact %q: an artifact without payload: %w", h.Name, ErrPayloadType)
 	case h.PayloadType != artifact.RootfsImage:
 		return fmt.Errorf("artifact %q: %q: %w", h.Name, h.PayloadType, ErrPayloadType)
+	}
+	return nil
+}
+
+// CheckDeviceType refuses an artifact for other devices ([ErrDeviceType]).
+func CheckDeviceType(h *artifact.Header, deviceType string) error {
+	switch {
 	case deviceType == "":
 		return fmt.Errorf("artifact %q: %w of unknown type: device_type is empty", h.Name, ErrDeviceType)
 	case !h.MatchesDevice(deviceType):
 		return fmt.Errorf("artifact %q: image (device types %q) %w %q", h.Name, h.DeviceTypes, ErrDeviceType, deviceType)
 	}
+	return nil
+}
+
+// CheckDepends refuses an artifact that needs something that the device does
+// not provide ([ErrDepends]).
+func CheckDepends(h *artifact.Header, provides map[string]string) error {
 	for _, key := range slices.Sorted(maps.Keys(h.Depends)) {
 		want := h.Depends[key]
 		have, ok := provides[key]
