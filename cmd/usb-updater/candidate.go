@@ -46,17 +46,18 @@ func (a *agent) profile(d *device.Device, slots install.Slots) (profile, error) 
 	return p, err
 }
 
-// openStick opens the block device for reading. The disks that hold the slots
-// are never a stick.
+// openStick opens the block device for reading. The device's own disks are
+// never a stick.
 func (a *agent) openStick(ctx context.Context, p profile) (*mount.Stick, error) {
-	d := p.device
-	opts := mount.Options{
-		Types:          d.Agent.FileSystems,
-		RunDir:         d.RunDir(),
-		AllowDirectory: d.Simulated(),
+	own, err := p.device.OwnStorage(p.slots)
+	if err != nil {
+		return nil, err
 	}
-	if !d.Simulated() {
-		opts.Protected = []uint64{p.slots.A.ID.Dev, p.slots.B.ID.Dev}
+	opts := mount.Options{
+		Types:          p.device.Agent.FileSystems,
+		RunDir:         p.device.RunDir(),
+		AllowDirectory: p.device.Simulated(),
+		Protected:      own,
 	}
 	return mount.Open(ctx, stickName(a.args[0], opts), opts)
 }

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/usb-updater/usb-updater/internal/artifact"
 	"github.com/usb-updater/usb-updater/internal/bootenv"
 	"github.com/usb-updater/usb-updater/internal/config"
@@ -236,7 +238,35 @@ func (d *Device) log(line string) {
 	}
 }
 
-func (d *Device) bootEnv() (bootenv.Store, error) {
+// OwnStorage returns the device numbers of what the device lives on: slots,
+// data, boot environment. A stick is none of them. It is empty for a simulated
+// device.
+func (d *Device) OwnStorage(slots install.Slots) ([]uint64, error) {
+	if d.Simulated() {
+		return nil, nil
+	}
+	own := []uint64{slots.A.ID.Dev, slots.B.ID.Dev}
+	var st unix.Stat_t
+	if err := unix.Stat(d.DataDir(), &st); err != nil {
+		return nil, fmt.Errorf("data directory %s: %w", d.DataDir(), err)
+	}
+	if unix.Major(st.Dev) != 0 { // not on an overlay or in memory
+		own = append(own, st.Dev)
+	}
+	copies, err := d.envCopies()
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range copies {
+		if id, err := slot.Identify(c.Path); err == nil && id.Block {
+			own = append(own, id.Dev)
+		}
+	}
+	return own, nil
+}
+
+// envCopies reads where the boot environment is.
+func (d *Device) envCopies() ([]bootenv.Copy, error) {
 	path := d.Path("/etc/fw_env.config")
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -248,6 +278,14 @@ func (d *Device) bootEnv() (bootenv.Store, error) {
 	}
 	for i := range copies {
 		copies[i].Path = d.Path(copies[i].Path)
+	}
+	return copies, nil
+}
+
+func (d *Device) bootEnv() (bootenv.Store, error) {
+	copies, err := d.envCopies()
+	if err != nil {
+		return nil, err
 	}
 	return bootenv.OpenUBoot(bootenv.UBootConfig{
 		Copies:          copies,
