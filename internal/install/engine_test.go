@@ -73,6 +73,7 @@ func TestRefusedBeforeAnyWrite(t *testing.T) {
 		{name: "too large", artifact: func(s *artifacttest.Spec) { s.Files = []artifacttest.File{big} }, is: ErrTooLarge, text: "image 65537 bytes, partition 65536 bytes", scripts: "Download_Enter Download_Error"},
 		{name: "mounted", engine: func(e *Engine) { e.Mounted = func(slot.Partition) (string, error) { return "/mnt", nil } }, is: ErrMounted, text: "/mnt"},
 		{name: "running slot", engine: func(e *Engine) { e.Slots.B.ID = e.Slots.A.ID }, text: "running root file system"},
+		{name: "environment that the boot loader does not use", machine: func(m *machine) { m.env["mender_check_saveenv_canary"] = "1" }, is: bootenv.ErrCanary},
 		{name: "environment without mender_boot_part", machine: func(m *machine) { delete(m.env, "mender_boot_part") }, text: "mender_boot_part"},
 		{name: "environment names another slot", machine: func(m *machine) {
 			m.env["mender_boot_part"], m.env["mender_boot_part_hex"] = "3", "3"
@@ -280,6 +281,48 @@ func TestBootLoaderWentBack(t *testing.T) {
 	}
 	if err := m.engine(t).Commit(t.Context()); !errors.Is(err, ErrNothingPending) {
 		t.Errorf("second commit: %v", err)
+	}
+}
+
+// TestOldSlotRunsWhileArmed: the boot loader started the old slot and left the
+// environment armed. The trial is over all the same, and must not come back at
+// the boot after.
+func TestOldSlotRunsWhileArmed(t *testing.T) {
+	m := newMachine()
+	if err := installRun(t, m.engine(t), newArtifact(t, nil)); err != nil {
+		t.Fatal(err)
+	}
+	m.boots++ // another boot, of slot A
+	if action, err := m.engine(t).Recover(t.Context()); action != ActionFail || !errors.Is(err, ErrTrialFailed) {
+		t.Errorf("Recover: %v, %v", action, err)
+	}
+	if m.env["upgrade_available"] != "0" || m.env["mender_boot_part"] != "2" || m.record.Pending != nil {
+		t.Errorf("environment %v, pending %v", m.env, m.record.Pending)
+	}
+}
+
+// TestFailedThenGood: an artifact that failed once and then succeeds, tried by
+// hand, is not held to have failed any more.
+func TestFailedThenGood(t *testing.T) {
+	m := newMachine()
+	for _, good := range []bool{false, true} {
+		if err := installRun(t, m.engine(t), newArtifact(t, nil)); err != nil {
+			t.Fatal(err)
+		}
+		m.powerOn()
+		if good {
+			if err := m.engine(t).Commit(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		} else if _, err := m.engine(t).Rollback(t.Context(), "bad"); err != nil {
+			t.Fatal(err)
+		}
+		if (len(m.record.Failed) == 0) != good {
+			t.Errorf("good: %v, failed: %v", good, m.record.Failed)
+		}
+		if !good {
+			m.powerOn()
+		}
 	}
 }
 

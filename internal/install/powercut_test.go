@@ -1,8 +1,12 @@
 package install
 
 import (
+	"bytes"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/usb-updater/usb-updater/internal/artifact/artifacttest"
 	"github.com/usb-updater/usb-updater/internal/bootenv"
 )
 
@@ -48,6 +52,65 @@ func TestPowerCut(t *testing.T) {
 	t.Logf("power cuts: %d, old system afterwards: %d, new system: %d, neither: 0", sum.cuts, sum.stillOld, sum.alreadyNew)
 	if sum.stillOld == 0 || sum.alreadyNew == 0 {
 		t.Errorf("the cuts do not cover the update: %+v", sum)
+	}
+}
+
+// TestPowerCutTable holds the documented table against the code: after a cut
+// right behind each write, which slot boots, and what the next run finds.
+func TestPowerCutTable(t *testing.T) {
+	type row struct {
+		write string // the last one that happened
+		boots bootenv.Slot
+		finds Action
+	}
+	want := []row{
+		{"", bootenv.A, ActionNone},
+		{"store", bootenv.A, ActionNone}, // attempt
+		{"slot", bootenv.A, ActionNone},
+		{"sync", bootenv.A, ActionNone},
+		{"store", bootenv.A, ActionFail},   // installing
+		{"env", bootenv.B, ActionRollback}, // armed
+		{"store", bootenv.A, ActionFail},   // waiting, cut on the trial boot: the boot loader goes back
+		{"store", bootenv.A, ActionFail},   // committing, cut on the trial boot
+		{"env", bootenv.B, ActionFinish},   // confirmed
+		{"store", bootenv.B, ActionNone},   // done
+	}
+	var got []row
+	for after := 0; ; after++ {
+		m := newMachine()
+		cut := lifeWithCut(t, m, after)
+		if !cut {
+			m.cut() // the table's last row: right behind the last write
+		}
+		r := row{}
+		if len(m.written) > 0 {
+			r.write = m.written[len(m.written)-1]
+		}
+		m.powerOn()
+		action, _, err := m.engine(t).Inspect(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.boots, r.finds = m.booted, action
+		if len(got) == 0 || r.write != "slot" || got[len(got)-1] != r {
+			got = append(got, r)
+		}
+		if !cut {
+			break
+		}
+	}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(row{})); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	// Right behind "waiting", before the reboot that was asked for.
+	m := newMachine()
+	if err := installRun(t, m.engine(t), newArtifact(t, nil)); err != nil {
+		t.Fatal(err)
+	}
+	m.cut()
+	m.powerOn()
+	if action, _, err := m.engine(t).Inspect(t.Context()); err != nil || m.booted != bootenv.B || action != ActionDecide {
+		t.Errorf("waiting: slot %s boots, %v, %v", m.booted, action, err)
 	}
 }
 
@@ -123,6 +186,32 @@ func installAgain(t *testing.T, m *machine) {
 	}
 	if got := settle(t, m); got != "release-2" {
 		t.Errorf("%q runs after installing again", got)
+	}
+}
+
+// TestPowerCutWithArmedLeftover: the environment is armed for a slot, and
+// nobody's record says so. Writing that slot must not begin before it is
+// disarmed.
+func TestPowerCutWithArmedLeftover(t *testing.T) {
+	third := bytes.Repeat([]byte("release-3 "), 5000)
+	for after := 0; ; after++ {
+		m := newMachine()
+		m.env["mender_boot_part"], m.env["mender_boot_part_hex"], m.env["upgrade_available"], m.env["bootcount"] = "3", "3", "1", "0"
+		copy(m.slots[1], newImage) // armed for a whole slot, once
+		m.cutAfter, m.keep = after, true
+		a := newArtifact(t, func(s *artifacttest.Spec) {
+			s.Files = []artifacttest.File{artifacttest.Bytes("root.img", third)}
+		})
+		_ = installRun(t, m.engine(t), a) // the power goes at the latest afterwards
+		cut := m.off
+		if !cut {
+			return
+		}
+		m.powerOn()
+		whole := m.whole() || m.booted == bootenv.B && bytes.HasPrefix(m.slots[1], third)
+		if !whole {
+			t.Fatalf("cut after write %d: slot %s boots and is not whole", after, m.booted)
+		}
 	}
 }
 

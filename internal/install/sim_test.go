@@ -41,10 +41,11 @@ type machine struct {
 	booted bootenv.Slot
 
 	off       bool
-	writes    int  // so far, in this life
-	cutAfter  int  // this many writes; -1: never
-	flushLies bool // the medium keeps nothing when told to
-	keep      bool // the cut keeps what is in the cache, as a drive may
+	writes    int      // so far, in this life
+	cutAfter  int      // this many writes; -1: never
+	flushLies bool     // the medium keeps nothing when told to
+	keep      bool     // the cut keeps what is in the cache, as a drive may
+	written   []string // what each write was
 	ran       []string
 	fail      map[string]error // what state scripts return
 	failEnv   error            // what the boot environment's next write returns
@@ -67,8 +68,8 @@ func newMachine() *machine {
 	return m
 }
 
-// write lets one durable write happen, or not.
-func (m *machine) write() error {
+// write lets one write happen, or not. what names it.
+func (m *machine) write(what string) error {
 	if m.off {
 		return errPowerCut
 	}
@@ -77,6 +78,7 @@ func (m *machine) write() error {
 		return errPowerCut
 	}
 	m.writes++
+	m.written = append(m.written, what)
 	return nil
 }
 
@@ -185,7 +187,7 @@ func (s envStore) Update(_ context.Context, vars ...bootenv.Var) error {
 	if maps.Equal(next, s.m.env) {
 		return nil
 	}
-	if err := s.m.write(); err != nil {
+	if err := s.m.write("env"); err != nil {
 		return err
 	}
 	s.m.env = next
@@ -212,7 +214,7 @@ func (s recordStore) Save(r state.Record) error {
 			return err
 		}
 	}
-	if err := s.m.write(); err != nil {
+	if err := s.m.write("store"); err != nil {
 		return err
 	}
 	s.m.record = r
@@ -226,19 +228,22 @@ type target struct {
 	off int
 }
 
+// Write takes 8 KiB at a time, so that a cut can leave half an image.
 func (w *target) Write(p []byte) (int, error) {
-	if err := w.m.write(); err != nil {
-		return 0, err
+	for piece := range slices.Chunk(p, 8<<10) {
+		if err := w.m.write("slot"); err != nil {
+			return 0, err
+		}
+		if w.m.dirty[w.i] == nil {
+			w.m.dirty[w.i] = slices.Clone(w.m.slots[w.i])
+		}
+		w.off += copy(w.m.dirty[w.i][w.off:], piece)
 	}
-	if w.m.dirty[w.i] == nil {
-		w.m.dirty[w.i] = slices.Clone(w.m.slots[w.i])
-	}
-	w.off += copy(w.m.dirty[w.i][w.off:], p)
 	return len(p), nil
 }
 
 func (w *target) Sync() error {
-	if err := w.m.write(); err != nil {
+	if err := w.m.write("sync"); err != nil {
 		return err
 	}
 	if d := w.m.dirty[w.i]; d != nil && !w.m.flushLies {
