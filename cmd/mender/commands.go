@@ -111,11 +111,11 @@ func (p *program) notModified(err error) (int, error) {
 
 func (p *program) commit(ctx context.Context, d *device.Device) (int, error) {
 	return p.withEngine(d, func(e *install.Engine, _ *state.Store) (int, error) {
-		action, _, err := e.Inspect(ctx)
+		action, r, err := e.Inspect(ctx)
 		if err != nil {
 			return exitFailed, err
 		}
-		if action == install.ActionNone {
+		if nothingPending(action, r) {
 			return p.nothing()
 		}
 		p.print(textCommitting)
@@ -138,11 +138,11 @@ func (p *program) commit(ctx context.Context, d *device.Device) (int, error) {
 
 func (p *program) rollback(ctx context.Context, d *device.Device) (int, error) {
 	return p.withEngine(d, func(e *install.Engine, _ *state.Store) (int, error) {
-		action, _, err := e.Inspect(ctx)
+		action, r, err := e.Inspect(ctx)
 		if err != nil {
 			return exitFailed, err
 		}
-		if action == install.ActionNone {
+		if nothingPending(action, r) {
 			return p.nothing()
 		}
 		p.print(textRollingBack)
@@ -156,6 +156,11 @@ func (p *program) rollback(ctx context.Context, d *device.Device) (int, error) {
 		}
 		return exitOK, nil
 	})
+}
+
+// nothingPending: a rollback that waits for its reboot is done, too.
+func nothingPending(action install.Action, r state.Record) bool {
+	return action == install.ActionNone || action == install.ActionRefuse && r.Pending == nil
 }
 
 // nothing ends commit and rollback where no update is in progress.

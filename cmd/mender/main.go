@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"regexp"
 	"runtime"
 	"runtime/debug"
@@ -168,18 +167,7 @@ func (p *program) deviceOptions() device.Options {
 	if o.DataDir == "" {
 		o.DataDir = os.Getenv("MENDER_DATASTORE_DIR")
 	}
-	if o.FallbackFile == "" && o.DataDir != "" && p.fallbackConfig == "" {
-		o.FallbackFile = existing(filepath.Join(o.DataDir, "mender.conf"))
-	}
 	return o
-}
-
-// existing returns path if there is such a file, else "".
-func existing(path string) string {
-	if _, err := os.Stat(path); err != nil {
-		return ""
-	}
-	return path
 }
 
 // print writes results. Standard output that is gone changes no outcome.

@@ -43,7 +43,7 @@ func (e *Engine) Commit(ctx context.Context) error {
 	case ActionRollback:
 		return ErrUnfinished
 	case ActionRefuse:
-		return ErrInconsistent
+		return refused(st.record)
 	default:
 		return e.commitTrial(ctx, st.record)
 	}
@@ -125,7 +125,7 @@ func (e *Engine) Rollback(ctx context.Context, reason string) (reboot bool, err 
 	case ActionNone:
 		return false, ErrNothingPending
 	case ActionRefuse:
-		return false, ErrInconsistent
+		return false, refused(r)
 	case ActionFinish:
 		return false, errors.New("the update was committed already: run commit to finish it")
 	case ActionFail: // the boot loader was faster
@@ -138,6 +138,15 @@ func (e *Engine) Rollback(ctx context.Context, reason string) (reboot bool, err 
 		r = e.failed(r, reason)
 	}
 	return st.action != ActionReboot, e.undo(ctx, r)
+}
+
+// refused: with nothing pending, an environment that names the other slot is a
+// rollback that waits for its reboot, and there is nothing to do.
+func refused(r state.Record) error {
+	if r.Pending == nil {
+		return ErrNothingPending
+	}
+	return ErrInconsistent
 }
 
 func (e *Engine) failed(r state.Record, reason string) state.Record {

@@ -55,11 +55,11 @@ func (e *Engine) Ready(ctx context.Context) error {
 	case ActionFail, ActionFinish:
 		// Closed: the slot that runs is the one that boots. A failed script on
 		// the way is no reason to refuse the update that may repair it.
-		again, err := e.inspect(ctx)
-		if err == nil && again.action != ActionNone {
-			err = ErrInProgress
+		again, inspectErr := e.inspect(ctx)
+		if inspectErr == nil && again.action != ActionNone { // it could not be closed
+			return errors.Join(ErrInProgress, err)
 		}
-		return err
+		return inspectErr
 	case ActionReboot, ActionDecide:
 		return ErrInProgress
 	default:
