@@ -81,6 +81,10 @@ test-device: build ## tests on loop devices; they skip with the reason when not 
 test-powercut: ## cut the power at every write and print what boots
 	$(GO) test -count=1 -v -run 'PowerCut|Crash' ./internal/bootenv/... ./internal/install/... ./internal/atomicfile/...
 
+.PHONY: bench
+bench: ## decoding speed beside the standard library's and the C tools', in one run
+	$(GO) run ./test/bench
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (10s)
 	test/fuzz-all $${FUZZTIME:-10s}

@@ -30,6 +30,9 @@ func (t *tarReader) readPAX() (paxRecords, error) {
 	if err := readFull(t.r, b, t.what); err != nil {
 		return paxRecords{}, err
 	}
+	if !allZero(b[size:]) {
+		return paxRecords{}, malformed("bytes in the padding behind a PAX header")
+	}
 	return parsePAX(b[:size])
 }
 

@@ -36,7 +36,8 @@ const (
 // tarReader reads a tar that holds regular files only. It is not archive/tar,
 // which expands sparse files, takes unknown types for files and stops before
 // the end. Here an archive must end with two zero blocks and then nothing but
-// a bounded run of zeros up to the end of its stream.
+// a bounded run of zeros up to the end of its stream, and what pads an entry to
+// a full block is zero too.
 //
 // One PAX header may precede an entry, because writers need one for long names
 // and sizes above 8 GiB; of its records only path and size mean anything.
@@ -63,12 +64,11 @@ func (t *tarReader) next() (name string, size int64, err error) {
 	if t.left != 0 {
 		return "", 0, malformed("%d bytes behind the end of the compressed stream", t.left)
 	}
+	if err := t.skipPadding(); err != nil {
+		return "", 0, err
+	}
 	t.name = ""
 	for {
-		if err := readFull(t.r, t.block[:t.padding], t.what); err != nil {
-			return "", 0, err
-		}
-		t.padding = 0
 		typ, err := t.header()
 		if err != nil {
 			return "", 0, err
@@ -84,6 +84,20 @@ func (t *tarReader) next() (name string, size int64, err error) {
 			return "", 0, malformed("unexpected directory %s", quote(t.name))
 		}
 	}
+}
+
+// skipPadding reads on to the next block. No checksum covers the padding, so
+// that it must be zero: it carries nothing, and damage in it is seen.
+func (t *tarReader) skipPadding() error {
+	padding := t.block[:t.padding]
+	if err := readFull(t.r, padding, t.what); err != nil {
+		return err
+	}
+	t.padding = 0
+	if !allZero(padding) {
+		return malformed("bytes in the padding behind %s", quote(t.name))
+	}
+	return nil
 }
 
 // Read reads from the current entry. It never returns bytes together with
@@ -157,12 +171,29 @@ func (t *tarReader) header() (typ byte, err error) {
 	return t.block[tarTypeOff], nil
 }
 
-// hasPrefix reports whether a POSIX header uses the name prefix field. GNU
-// headers ("ustar" and a blank) have other fields there.
+// hasPrefix reports whether a header uses the name prefix field of POSIX. GNU
+// headers ("ustar" and a blank) have two times there. If they are no times, some
+// readers take them for a prefix after all (source: Go, archive/tar).
 func hasPrefix(b *[blockSize]byte) bool {
 	magic := b[tarMagicOff : tarMagicOff+6]
-	return bytes.HasPrefix(magic, []byte("ustar")) && magic[5] != ' ' &&
-		!allZero(b[tarPrefixOff:tarPrefixEnd])
+	prefix := b[tarPrefixOff:tarPrefixEnd]
+	switch {
+	case !bytes.HasPrefix(magic, []byte("ustar")):
+		return false
+	case magic[5] != ' ':
+		return !allZero(prefix)
+	}
+	const size = tarSizeEnd - tarSizeOff // of a time, too
+	return !isTime(prefix[:size]) || !isTime(prefix[size:2*size]) || !allZero(prefix[2*size:])
+}
+
+// isTime reports whether field is an unused or a numeric one.
+func isTime(field []byte) bool {
+	if allZero(field) {
+		return true
+	}
+	_, err := tarNumber(field)
+	return err == nil
 }
 
 // readBlock reads one header block and checks its checksum. At the end of the
