@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/usb-updater/usb-updater/internal/device"
 	"github.com/usb-updater/usb-updater/internal/health"
@@ -14,11 +15,15 @@ import (
 	"github.com/usb-updater/usb-updater/internal/report"
 )
 
+// bootCheckWait bounds the wait for another run that holds the lock.
+const bootCheckWait = time.Minute
+
 // bootCheck runs once after each boot:
 //
 //	recover → (trial boot) → health → commit
 //	                                → or rollback → reboot
 func (a *agent) bootCheck(ctx context.Context) (report.Code, error) {
+	a.lockWait = bootCheckWait
 	d, err := device.Open(a.opts)
 	if err != nil {
 		return report.ConfigFailed, err
@@ -75,14 +80,22 @@ func (a *agent) judge(ctx context.Context, d *device.Device, e *install.Engine) 
 		if lines := strings.Fields(verdict.Output); len(lines) > 0 {
 			reason += fmt.Sprintf(": %.200s", strings.Join(lines, " "))
 		}
-		_, err := e.Rollback(ctx, reason)
-		return report.HealthFailed, errors.Join(errors.New(reason), install.ErrRolledBack, err)
+		if _, err := e.Rollback(ctx, reason); err != nil {
+			return codeOf(err, report.HealthFailed), errors.Join(errors.New(reason), err, install.ErrRolledBack)
+		}
+		return report.HealthFailed, errors.Join(errors.New(reason), install.ErrRolledBack)
 	}
 	if len(verdict.Ran) == 0 {
 		a.log.Warn().Str("dir", d.Agent.HealthDir).Msg("no health check is configured: that the system came up is all that is known")
 	}
-	if err := e.Commit(ctx); err != nil {
-		return codeOf(err, report.HealthFailed), err
+	switch err := e.Commit(ctx); {
+	case err == nil:
+	case errors.Is(err, install.ErrCommittedWithErrors):
+		return report.CommittedWithErrors, err
+	case errors.Is(err, install.ErrRolledBack):
+		return report.HealthFailed, err
+	default:
+		return codeOf(err, report.Failed), err
 	}
 	a.log.Info().Msg("committed: the new system is permanent")
 	return report.OK, nil

@@ -165,6 +165,9 @@ func decide(p profile, found []candidate) policy.Decision {
 		AllowDowngrade:    p.device.Agent.AllowDowngrade,
 		SlotSize:          p.slots.Partition(p.slots.Inactive()).Size,
 	}
+	if r.Attempt != nil {
+		dev.StartedDigest, dev.Starts = r.Attempt.ManifestDigest, r.Attempt.Starts
+	}
 	for digest, f := range r.Failed {
 		dev.FailedAttempts[digest] = f.Attempts
 	}

@@ -15,6 +15,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -33,7 +34,10 @@ func main() { os.Exit(mainCode()) }
 
 func mainCode() int {
 	debug.SetMemoryLimit(memoryLimit)
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	// Caught, not ignored, so that programs that are run here keep the default:
+	// a reader that went away must not end an update half way.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	defer stop()
 	return run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 }
@@ -45,8 +49,10 @@ type agent struct {
 	opts   device.Options
 	json   bool
 	dryRun bool
-	check  checkOptions
-	args   []string
+	// lockWait is how long to wait for another run to end.
+	lockWait time.Duration
+	check    checkOptions
+	args     []string
 }
 
 // verb is a command of the agent. Each returns the code that the run ends

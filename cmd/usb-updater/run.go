@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"time"
 
 	"github.com/usb-updater/usb-updater/internal/config"
 	"github.com/usb-updater/usb-updater/internal/device"
@@ -24,8 +25,12 @@ func (a *agent) update(ctx context.Context) (report.Code, error) {
 		return report.ConfigFailed, err
 	}
 	return a.withEngine(d, func(e *install.Engine, store *state.Store) (report.Code, error) {
-		if err := e.Ready(ctx); err != nil {
-			return codeOf(err, report.BootEnvFailed), err
+		if a.dryRun { // looks, and closes nothing
+			if action, _, err := e.Inspect(ctx); err != nil || action != install.ActionNone {
+				return codeOf(err, report.Pending), errors.Join(err, errors.New("dry run: an update is not closed yet: "+action.String()))
+			}
+		} else if err := e.Ready(ctx); err != nil {
+			return a.notReady(d, store, err)
 		}
 		self, err := a.profile(d, e.Slots)
 		if err != nil {
@@ -68,6 +73,19 @@ func (a *agent) update(ctx context.Context) (report.Code, error) {
 	})
 }
 
+// notReady ends a run on a device that cannot take an update now. A trial that
+// had to be undone on the way needs its reboot.
+func (a *agent) notReady(d *device.Device, store *state.Store, err error) (report.Code, error) {
+	if !errors.Is(err, install.ErrRolledBack) {
+		return codeOf(err, report.BootEnvFailed), err
+	}
+	a.remember(d, store, result{code: report.TrialFailed, err: err})
+	if _, rebootErr := a.reboot(d, "return to the previous system"); rebootErr != nil {
+		err = errors.Join(err, rebootErr)
+	}
+	return report.TrialFailed, err
+}
+
 // install writes the slot and arms the boot loader for it.
 func (a *agent) install(ctx context.Context, e *install.Engine, plan *install.Plan) (report.Code, error) {
 	h := plan.Header()
@@ -84,9 +102,25 @@ func (a *agent) install(ctx context.Context, e *install.Engine, plan *install.Pl
 	return report.OK, nil
 }
 
+// lockPause is the time between two tries to get the lock.
+const lockPause = 200 * time.Millisecond
+
+// openStore locks the store. It waits for another run as long as a.lockWait
+// says: a trial must be judged, whoever else is looking at the device.
+func (a *agent) openStore(d *device.Device) (*state.Store, error) {
+	deadline := time.Now().Add(a.lockWait)
+	for {
+		store, err := d.OpenStore()
+		if !errors.Is(err, state.ErrLocked) || !time.Now().Before(deadline) {
+			return store, err
+		}
+		time.Sleep(lockPause)
+	}
+}
+
 // withEngine runs do under the device's lock.
 func (a *agent) withEngine(d *device.Device, do func(*install.Engine, *state.Store) (report.Code, error)) (code report.Code, err error) {
-	store, err := d.OpenStore()
+	store, err := a.openStore(d)
 	if errors.Is(err, state.ErrLocked) {
 		return report.Busy, err
 	}
@@ -118,11 +152,18 @@ func (a *agent) reboot(d *device.Device, why string) (report.Code, error) {
 		return report.OK, nil
 	case d.Simulated():
 		a.log.Info().Msg("rebooting to " + why)
-		return report.OK, simulateReboot(d)
+		return rebooted(simulateReboot(d))
 	default:
 		a.log.Info().Msg("rebooting to " + why)
-		return report.OK, reboot()
+		return rebooted(reboot())
 	}
+}
+
+func rebooted(err error) (report.Code, error) {
+	if err != nil {
+		return report.Failed, err
+	}
+	return report.OK, nil
 }
 
 // rebootFile tells the driver of a simulated device that a reboot is wanted.

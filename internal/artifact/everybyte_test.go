@@ -29,7 +29,8 @@ import (
 // So an artifact without compression has exactly three bits for each such
 // tar header that may change, and so has the one with .xz. All eight bits of
 // every byte take half a minute: set EVERY_BIT. Without it a byte has one bit
-// flipped, and all eight where one of the exceptions could be.
+// flipped, and all eight where one of the exceptions could be. Under the race
+// detector most bytes are left out.
 func TestEveryByteCounts(t *testing.T) {
 	t.Parallel()
 	keys := testKeys()
@@ -78,6 +79,9 @@ func flipEveryByte(t *testing.T, b []byte, opts Options, comp string) {
 	accepted := 0
 	for at := range b {
 		other, isSpelling := spelling[at]
+		if raceDetector && at%29 != 0 && !isSpelling {
+			continue
+		}
 		inStream := comp != "" && from <= at && at < to
 		for bit := range 8 {
 			if !allBits && bit != at%8 && !isSpelling && (!inStream || comp == ".xz") {

@@ -161,6 +161,17 @@ func TestShortECDSASignature(t *testing.T) {
 			spoil: edit(signRaw, func(b []byte) []byte { return b[:n] }),
 		})
 	}
+	// Filled up with zeros, the next one would verify.
+	cases = append(cases, damage{name: "last byte 0 left out", kind: Signature, spoil: func(p *parts) {
+		p.sign = signed(func(digest []byte) ([]byte, error) {
+			for {
+				b, err := signRaw(digest)
+				if err != nil || b[rawECDSASize-1] == 0 {
+					return b[:rawECDSASize-1], err
+				}
+			}
+		})
+	}})
 	curve := testKeys().ecdsa.Params()
 	runSigned(t, append(cases, []damage{
 		{name: "65 bytes", spoil: edit(signRaw, func(b []byte) []byte { return append(b, 0) }), kind: Signature},

@@ -51,6 +51,16 @@ type Device struct {
 
 // Open reads the configuration. It locks and writes nothing.
 func Open(opts Options) (*Device, error) {
+	for _, path := range []*string{&opts.Root, &opts.DataDir, &opts.ConfigDir} {
+		if *path == "" {
+			continue
+		}
+		abs, err := filepath.Abs(*path) // programs run from elsewhere
+		if err != nil {
+			return nil, err
+		}
+		*path = abs
+	}
 	d := &Device{opts: opts}
 	files := config.Files{
 		Main: opts.ConfigFile, MainRequired: opts.ConfigFile != "",

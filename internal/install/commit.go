@@ -63,6 +63,9 @@ func (e *Engine) commitTrial(ctx context.Context, r state.Record) error {
 		return err
 	}
 	if err := e.Scripts.Run(ctx, "ArtifactCommit", "Enter"); err != nil {
+		if ctx.Err() != nil { // told to stop: that is no verdict, and the trial stays open
+			return err
+		}
 		r = e.failed(r, err.Error())
 		return errors.Join(err, e.runError(ctx, "ArtifactCommit"), ErrRolledBack, e.undo(ctx, r))
 	}
@@ -76,6 +79,8 @@ func (e *Engine) commitTrial(ctx context.Context, r state.Record) error {
 // finishCommit follows write 9, whoever made it: the slot is permanent, and
 // what is left is to say so.
 func (e *Engine) finishCommit(ctx context.Context, r state.Record) error {
+	// The slot is permanent: a signal does not change that any more.
+	ctx = context.WithoutCancel(ctx)
 	leaveErr := e.Scripts.Run(ctx, "ArtifactCommit", "Leave")
 	if leaveErr != nil {
 		leaveErr = errors.Join(ErrCommittedWithErrors, leaveErr, e.runError(ctx, "ArtifactCommit"))
@@ -176,7 +181,7 @@ func (e *Engine) undo(ctx context.Context, r state.Record) error {
 	}
 	scriptErr = errors.Join(scriptErr, e.Scripts.Run(ctx, "ArtifactRollback", "Leave"))
 	_ = e.runAll(ctx, "ArtifactFailure") // logged by the runner; there is nothing left to undo
-	r.Pending, r.Attempt = nil, nil
+	r.Pending = nil
 	if scriptErr != nil {
 		r.ArtifactName = p.ArtifactName + inconsistentSuffix
 	}

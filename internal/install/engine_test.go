@@ -2,6 +2,7 @@ package install
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"maps"
@@ -323,6 +324,55 @@ func TestFailedThenGood(t *testing.T) {
 		if !good {
 			m.powerOn()
 		}
+	}
+}
+
+// TestStartsAreCounted: an installation that never comes to a verdict leaves a
+// count behind, until something is committed.
+func TestStartsAreCounted(t *testing.T) {
+	m := newMachine()
+	m.fail = map[string]error{"ArtifactInstall_Leave": errors.New("no")}
+	for want := 1; want <= 3; want++ {
+		if err := installRun(t, m.engine(t), newArtifact(t, nil)); err == nil {
+			t.Fatal("installed")
+		}
+		if a := m.record.Attempt; a == nil || a.Starts != want {
+			t.Errorf("attempt %+v, want %d starts", a, want)
+		}
+	}
+	m.fail = nil
+	if err := installRun(t, m.engine(t), newArtifact(t, nil)); err != nil {
+		t.Fatal(err)
+	}
+	m.powerOn()
+	if err := m.engine(t).Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if m.record.Attempt != nil {
+		t.Errorf("attempt %+v after the commit", m.record.Attempt)
+	}
+}
+
+// TestSignalInCommitIsNoVerdict: a run that is told to stop while the commit
+// scripts run leaves the trial open.
+func TestSignalInCommitIsNoVerdict(t *testing.T) {
+	m := newMachine()
+	if err := installRun(t, m.engine(t), newArtifact(t, nil)); err != nil {
+		t.Fatal(err)
+	}
+	m.powerOn()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	m.fail = map[string]error{"ArtifactCommit_Enter": context.Canceled}
+	if err := m.engine(t).Commit(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("Commit: %v", err)
+	}
+	if m.env["upgrade_available"] != "1" || len(m.record.Failed) != 0 {
+		t.Errorf("environment %v, failed %v", m.env, m.record.Failed)
+	}
+	m.fail = nil
+	if err := m.engine(t).Commit(t.Context()); err != nil || m.record.ArtifactName != "release-2" {
+		t.Errorf("second try: %v, name %q", err, m.record.ArtifactName)
 	}
 }
 

@@ -171,7 +171,8 @@ func (e *Engine) inspect(ctx context.Context) (status, error) {
 		return status{}, err
 	}
 	s := situation{pending: r.Pending, phase: env.Phase, booted: e.Slots.Booted, bootID: e.BootID}
-	s.nameRuns = r.Pending != nil && e.RunningName != "" && e.RunningName == r.Pending.ArtifactName
+	// A name that the update does not change proves nothing.
+	s.nameRuns = r.Pending != nil && e.RunningName != "" && e.RunningName == r.Pending.ArtifactName && r.ArtifactName != e.RunningName
 	return status{record: r, env: env, action: decide(s)}, nil
 }
 

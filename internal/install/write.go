@@ -51,7 +51,11 @@ func (e *Engine) write(ctx context.Context, p *Plan) (*Written, error) {
 	}
 	// Write 2. It says whose half-written image a later run finds there.
 	r := p.record
-	r.Attempt = &state.Attempt{ManifestDigest: hexDigest(h), TargetSlot: p.Target.String(), BootID: e.BootID}
+	attempt := state.Attempt{ManifestDigest: hexDigest(h), TargetSlot: p.Target.String(), BootID: e.BootID}
+	if r.Attempt != nil && r.Attempt.ManifestDigest == attempt.ManifestDigest {
+		attempt.Starts = r.Attempt.Starts
+	}
+	r.Attempt = &attempt
 	if err := e.Store.Save(r); err != nil {
 		return nil, err
 	}
@@ -120,7 +124,9 @@ func (e *Engine) Arm(ctx context.Context, w *Written) error {
 		return err
 	}
 	r := p.record
-	r.Attempt = nil
+	started := *r.Attempt
+	started.Starts++ // kept until a commit: a start that never comes to a verdict must not repeat for ever
+	r.Attempt = &started
 	r.Pending = e.pendingFor(p)
 	// Write 5. From here on an interruption is an update to be closed.
 	if err := e.Store.Save(r); err != nil {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // Device is what the decision needs to know of the device. Digests are
@@ -14,6 +15,8 @@ type Device struct {
 	InstalledDigest   string         // manifest digest of the running artifact, "" if unknown
 	InstalledChecksum string         // payload checksum of the running slot, "" if unknown
 	FailedAttempts    map[string]int // manifest digest to trials that failed
+	StartedDigest     string         // manifest digest of the artifact that was armed last and never judged
+	Starts            int            // how often it was armed
 	MaxAttempts       int            // trials before an artifact is refused
 	AllowUnsigned     bool
 	AllowDowngrade    bool
@@ -82,6 +85,17 @@ func Decide(d Device, candidates []Candidate) Decision {
 	best := slices.MaxFunc(left, func(a, b int) int {
 		return rank(candidates[a].label(), candidates[b].label())
 	})
+	// What runs competes, too: an older artifact beside the installed one is no
+	// update, or the two would take turns for ever.
+	for i, v := range dec.Verdicts {
+		if v.Rule != RuleInstalled || rank(candidates[best].label(), candidates[i].label()) > 0 {
+			continue
+		}
+		for _, j := range left {
+			dec.Verdicts[j] = Verdict{RuleNewest, fmt.Sprintf("not newer than %s, which is installed", candidates[i].title())}
+		}
+		return dec
+	}
 	var winners []int
 	for _, i := range left {
 		if rank(candidates[i].label(), candidates[best].label()) == 0 {
@@ -102,6 +116,11 @@ func Decide(d Device, candidates []Candidate) Decision {
 	return dec
 }
 
+// maxStarts is how often one artifact is armed without any verdict about it. A
+// power cut in the wrong moment deserves another try; a script that reboots the
+// device each time does not.
+const maxStarts = 3
+
 // judge applies the rules that look at one candidate alone.
 func judge(d Device, c Candidate) (Verdict, bool) {
 	switch {
@@ -111,9 +130,11 @@ func judge(d Device, c Candidate) (Verdict, bool) {
 		return Verdict{RuleSigned, "not signed by a key of this device, and AllowUnsigned is not set"}, false
 	case d.SlotSize > 0 && c.Size > d.SlotSize:
 		return Verdict{RuleFits, fmt.Sprintf("the image has %d bytes, the partition %d", c.Size, d.SlotSize)}, false
-	case d.InstalledDigest != "" && c.Digest == d.InstalledDigest,
-		c.Name == d.InstalledName && c.Checksum != "" && c.Checksum == d.InstalledChecksum:
+	case d.InstalledDigest != "" && c.Digest == d.InstalledDigest && c.Name == d.installedName(),
+		c.Name == d.installedName() && c.Checksum != "" && c.Checksum == d.InstalledChecksum:
 		return Verdict{RuleInstalled, "is what the device runs already"}, false
+	case c.Digest == d.StartedDigest && d.Starts >= maxStarts:
+		return Verdict{RuleFailed, fmt.Sprintf("was started %d times on this device and never came to a verdict", d.Starts)}, false
 	case d.FailedAttempts[c.Digest] >= max(d.MaxAttempts, 1):
 		return Verdict{RuleFailed, fmt.Sprintf("failed %d time(s) on this device", d.FailedAttempts[c.Digest])}, false
 	}
@@ -148,10 +169,14 @@ func chosenReason(d Device, c Candidate) string {
 
 // label is what versions are compared by: the version that the artifact
 // provides, else the version-like end of its name.
-func (c Candidate) label() string { return cmp.Or(c.Version, versionTail(c.Name)) }
+func (c Candidate) label() string { return versionTail(cmp.Or(c.Version, c.Name)) }
 
 func (c Candidate) title() string { return fmt.Sprintf("%q in %q", c.Name, c.File) }
 
 func (d Device) installedLabel() string {
-	return cmp.Or(d.InstalledVersion, versionTail(d.InstalledName))
+	return versionTail(cmp.Or(d.InstalledVersion, d.installedName()))
 }
+
+// installedName is the artifact's name without the mark that a failed script
+// leaves on it (source: Mender documentation, "state scripts").
+func (d Device) installedName() string { return strings.TrimSuffix(d.InstalledName, "_INCONSISTENT") }

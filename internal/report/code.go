@@ -14,33 +14,34 @@ type Code struct {
 // code of their own, 2 and 4 have Mender's meanings, 128 and up are left to
 // signals.
 var (
-	OK            = Code{0, "ok", "The run did what it was asked for.", "Nothing."}
-	Failed        = Code{1, "failed", "An error without a code of its own.", "Read the message."}
-	NothingToDo   = Code{2, "nothing-in-progress", "There is no update to commit or roll back.", "Nothing."}
-	Usage         = Code{3, "usage", "The command line is wrong.", "Read usb-updater --help."}
-	NoArtifact    = Code{10, "no-artifact", "The stick holds no artifact.", "Put a *.mender file into the root directory of the stick, or into its folder mender."}
-	UpToDate      = Code{11, "up-to-date", "The device runs what the stick holds.", "Nothing."}
-	Pending       = Code{12, "pending", "An update waits for its reboot, its commit or its rollback.", "Let it finish, or commit or roll back."}
-	Refused       = Code{20, "refused", "No artifact on the stick may be installed.", "Run usb-updater list to see the reason for each."}
-	BadArtifact   = Code{21, "bad-artifact", "The artifact is damaged, or its signature is wrong.", "Copy it to the stick again; check the key."}
-	NotForDevice  = Code{22, "not-for-device", "The artifact is not for this device.", "Use the artifact for this device type."}
-	StickFailed   = Code{30, "stick-failed", "The stick could not be read.", "Format it with FAT32 or ext4, or use another one."}
-	StickLied     = Code{31, "stick-changed", "The stick returned other data than a moment ago.", "Do not use this stick again."}
-	Canceled      = Code{32, "canceled", "The run was told to stop, or the stick was pulled out. Nothing was armed.", "Plug the stick in again and leave it in."}
-	SlotFailed    = Code{40, "slot-failed", "The inactive slot could not be written or read back.", "The old system still runs. Check the storage of the device."}
-	BootEnvFailed = Code{41, "boot-env-failed", "The boot environment could not be read or written.", "Check /etc/fw_env.config and the storage it names."}
-	ConfigFailed  = Code{42, "config-failed", "The configuration of the device is wrong or incomplete.", "Correct the file that the message names."}
-	StateFailed   = Code{43, "state-failed", "The record of updates could not be read or written.", "Check the data partition."}
-	Busy          = Code{44, "busy", "Another update operation is running.", "Wait for it."}
-	HealthFailed  = Code{50, "health-failed", "The new system failed its health check and was rolled back.", "Read which check failed; install a corrected release."}
-	TrialFailed   = Code{51, "trial-failed", "The new system did not come up; the boot loader went back.", "Read the log of the failed boot; install a corrected release."}
+	OK                  = Code{0, "ok", "The run did what it was asked for.", "Nothing."}
+	Failed              = Code{1, "failed", "An error without a code of its own.", "Read the message."}
+	NothingToDo         = Code{2, "nothing-in-progress", "There is no update to commit or roll back.", "Nothing."}
+	Usage               = Code{3, "usage", "The command line is wrong.", "Read usb-updater --help."}
+	NoArtifact          = Code{10, "no-artifact", "The stick holds no artifact.", "Put a *.mender file into the root directory of the stick, or into its folder mender."}
+	UpToDate            = Code{11, "up-to-date", "The device runs what the stick holds.", "Nothing."}
+	Pending             = Code{12, "pending", "An update waits for its reboot, its commit or its rollback.", "Let it finish, or commit or roll back."}
+	Refused             = Code{20, "refused", "No artifact on the stick may be installed.", "Run usb-updater list to see the reason for each."}
+	BadArtifact         = Code{21, "bad-artifact", "The artifact is damaged, or its signature is wrong.", "Copy it to the stick again; check the key."}
+	NotForDevice        = Code{22, "not-for-device", "The artifact is not for this device.", "Use the artifact for this device type."}
+	StickFailed         = Code{30, "stick-failed", "The stick could not be read.", "Format it with FAT32 or ext4, or use another one."}
+	StickLied           = Code{31, "stick-changed", "The stick returned other data than a moment ago.", "Do not use this stick again."}
+	Canceled            = Code{32, "canceled", "The run was told to stop, or the stick was pulled out. Nothing was armed.", "Plug the stick in again and leave it in."}
+	SlotFailed          = Code{40, "slot-failed", "The inactive slot could not be written or read back.", "The old system still runs. Check the storage of the device."}
+	BootEnvFailed       = Code{41, "boot-env-failed", "The boot environment could not be read or written.", "Check /etc/fw_env.config and the storage it names."}
+	ConfigFailed        = Code{42, "config-failed", "The configuration of the device is wrong or incomplete.", "Correct the file that the message names."}
+	StateFailed         = Code{43, "state-failed", "The record of updates could not be read or written.", "Check the data partition."}
+	Busy                = Code{44, "busy", "Another update operation is running.", "Wait for it."}
+	HealthFailed        = Code{50, "health-failed", "The new system failed its health check and was rolled back.", "Read which check failed; install a corrected release."}
+	CommittedWithErrors = Code{52, "committed-with-errors", "The new system is permanent, but a script that ran after the commit failed.", "Read which script failed."}
+	TrialFailed         = Code{51, "trial-failed", "The new system did not come up; the boot loader went back.", "Read the log of the failed boot; install a corrected release."}
 )
 
 // Codes returns all codes by number.
 func Codes() []Code {
 	all := []Code{
 		OK, Failed, NothingToDo, Usage, NoArtifact, UpToDate, Pending, Refused, BadArtifact, NotForDevice,
-		StickFailed, StickLied, Canceled, SlotFailed, BootEnvFailed, ConfigFailed, StateFailed, Busy, HealthFailed, TrialFailed,
+		StickFailed, StickLied, Canceled, SlotFailed, BootEnvFailed, ConfigFailed, StateFailed, Busy, HealthFailed, TrialFailed, CommittedWithErrors,
 	}
 	slices.SortFunc(all, func(a, b Code) int { return a.Number - b.Number })
 	return all

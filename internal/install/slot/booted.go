@@ -53,6 +53,10 @@ func Booted(parts [2]Partition, root Root) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	if strings.HasPrefix(spec, "UUID=") || strings.HasPrefix(spec, "LABEL=") {
+		// Both slots can hold the same image, and so the same file system.
+		return 0, fmt.Errorf("kernel command line root=%s: a file system's name does not tell the slots apart: use PARTUUID=", spec)
+	}
 	id, err := Identify(filepath.Join(root.Dir, devicePath(spec)))
 	if err != nil {
 		return 0, fmt.Errorf("kernel command line root=%s: %w", spec, cause(err))
@@ -94,9 +98,7 @@ func rootParameter(path string) (string, error) {
 // devicePath turns a root= value into a path below /dev
 // (source: Linux, early-lookup.c; udev's /dev/disk links).
 func devicePath(spec string) string {
-	for prefix, dir := range map[string]string{
-		"PARTUUID=": "by-partuuid", "PARTLABEL=": "by-partlabel", "UUID=": "by-uuid", "LABEL=": "by-label",
-	} {
+	for prefix, dir := range map[string]string{"PARTUUID=": "by-partuuid", "PARTLABEL=": "by-partlabel"} {
 		if v, ok := strings.CutPrefix(spec, prefix); ok {
 			return filepath.Join("/dev/disk", dir, filepath.Base(v))
 		}

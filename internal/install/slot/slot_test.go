@@ -241,6 +241,8 @@ func TestBooted(t *testing.T) {
 		{"root=PARTUUID=abc-03", 1, ""},
 		{"root=/dev/mmcblk0p12", 0, "on neither RootfsPartA nor RootfsPartB"}, // its name ends as A's does
 		{"root=PARTUUID=none", 0, "root=PARTUUID=none"},
+		{"root=LABEL=rootfs", 0, "use PARTUUID="},
+		{"root=UUID=1234", 0, "use PARTUUID="},
 		{"quiet", 0, "no root="},
 	} {
 		if err := os.WriteFile(filepath.Join(dir, "proc/cmdline"), []byte(tt.cmdline), 0o600); err != nil {

@@ -61,6 +61,8 @@ type Attempt struct {
 	ManifestDigest string `json:"manifest"`
 	TargetSlot     string `json:"slot"`
 	BootID         string `json:"boot_id,omitempty"`
+	// Starts is how often the artifact was armed since anything was committed.
+	Starts int `json:"starts,omitempty"`
 }
 
 // Failure is an artifact whose trial failed.
