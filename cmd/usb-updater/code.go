@@ -8,6 +8,7 @@ import (
 	"github.com/usb-updater/usb-updater/internal/artifact"
 	"github.com/usb-updater/usb-updater/internal/bootenv"
 	"github.com/usb-updater/usb-updater/internal/install"
+	"github.com/usb-updater/usb-updater/internal/install/script"
 	"github.com/usb-updater/usb-updater/internal/install/state"
 	"github.com/usb-updater/usb-updater/internal/report"
 )
@@ -40,6 +41,9 @@ func codeOf(err error, otherwise report.Code) report.Code {
 		if slices.ContainsFunc(c.errs, func(target error) bool { return errors.Is(err, target) }) {
 			return c.code
 		}
+	}
+	if _, ok := errors.AsType[*script.Failure](err); ok {
+		return report.ScriptFailed
 	}
 	if ae, ok := errors.AsType[*artifact.Error](err); ok {
 		if ae.Kind == artifact.Media {

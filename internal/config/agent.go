@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"path/filepath"
 	"time"
 )
 
@@ -74,8 +75,8 @@ func (a Agent) check() error {
 		return fmt.Errorf("\"HealthTimeoutSeconds\" is %d, want at least 1", a.HealthTimeoutSeconds)
 	case len(a.FileSystems) == 0:
 		return fmt.Errorf("\"FileSystems\" is empty, so no stick can be read")
-	case a.HealthDir == "":
-		return fmt.Errorf("\"HealthDir\" is empty")
+	case !filepath.IsAbs(a.HealthDir):
+		return fmt.Errorf("\"HealthDir\" is %q, want an absolute path", a.HealthDir)
 	}
 	return nil
 }

@@ -103,6 +103,7 @@ func TestLoadAgent(t *testing.T) {
 		{"health time", `{"HealthTimeoutSeconds": 0}`, "HealthTimeoutSeconds"},
 		{"file systems", `{"FileSystems": []}`, "FileSystems"},
 		{"health directory", `{"HealthDir": ""}`, "HealthDir"},
+		{"relative health directory", `{"HealthDir": "health.d"}`, "absolute"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := LoadAgent(file(t, tt.content), true)

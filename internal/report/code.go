@@ -31,6 +31,7 @@ var (
 	BootEnvFailed       = Code{41, "boot-env-failed", "The boot environment could not be read or written.", "Check /etc/fw_env.config and the storage it names."}
 	ConfigFailed        = Code{42, "config-failed", "The configuration of the device is wrong or incomplete.", "Correct the file that the message names."}
 	StateFailed         = Code{43, "state-failed", "The record of updates could not be read or written.", "Check the data partition."}
+	ScriptFailed        = Code{45, "script-failed", "A state script failed. The old system runs.", "Read which script failed, and what it printed."}
 	Busy                = Code{44, "busy", "Another update operation is running.", "Wait for it."}
 	HealthFailed        = Code{50, "health-failed", "The new system failed its health check and was rolled back.", "Read which check failed; install a corrected release."}
 	CommittedWithErrors = Code{52, "committed-with-errors", "The new system is permanent, but a script that ran after the commit failed.", "Read which script failed."}
@@ -41,7 +42,7 @@ var (
 func Codes() []Code {
 	all := []Code{
 		OK, Failed, NothingToDo, Usage, NoArtifact, UpToDate, Pending, Refused, BadArtifact, NotForDevice,
-		StickFailed, StickLied, Canceled, SlotFailed, BootEnvFailed, ConfigFailed, StateFailed, Busy, HealthFailed, TrialFailed, CommittedWithErrors,
+		StickFailed, StickLied, Canceled, SlotFailed, BootEnvFailed, ConfigFailed, StateFailed, Busy, ScriptFailed, HealthFailed, TrialFailed, CommittedWithErrors,
 	}
 	slices.SortFunc(all, func(a, b Code) int { return a.Number - b.Number })
 	return all
