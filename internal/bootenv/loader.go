@@ -83,6 +83,23 @@ type State struct {
 	CanaryMissing bool
 }
 
+// Caps are what a boot loader's way of trying a slot can do. They do not change
+// while the program runs.
+type Caps struct {
+	// Name says which loader it is, in one lower-case word with dashes:
+	// "mender-uboot".
+	Name string
+	// AutoRevert: a trial that is not confirmed ends with the next boot,
+	// without help of ours.
+	AutoRevert bool
+	// Volatile: what Arm arms holds for the next reboot only, and State does
+	// not see it: it says Steady until that reboot.
+	Volatile bool
+	// RebootArgument is what the reboot after Arm must pass to the firmware,
+	// "" if any reboot will do (source: reboot(2), LINUX_REBOOT_CMD_RESTART2).
+	RebootArgument string
+}
+
 // Errors of a [Loader], to be told apart with errors.Is. None of them comes
 // after a write.
 var (
@@ -108,6 +125,9 @@ var (
 // the new state is in force: State tells, and a retry is safe. At every instant
 // the slot that runs, or the way back from its trial, is bootable.
 type Loader interface {
+	// Caps tells what this boot loader can do. It reads nothing.
+	Caps() Caps
+
 	// State reads and changes nothing. It refuses to guess: values that do not
 	// make sense are an error.
 	State(ctx context.Context) (State, error)

@@ -61,6 +61,9 @@ func NewMender(store Store, parts Parts, booted Slot) *Mender {
 	return &Mender{store: store, parts: parts, booted: booted}
 }
 
+// Caps implements [Loader].
+func (m *Mender) Caps() Caps { return Caps{Name: "mender", AutoRevert: true} }
+
 // State implements [Loader]. A partition number that belongs to neither slot is
 // [ErrMismatch]; any other value that nobody writes is [ErrCorrupt]. An absent
 // upgrade_available counts as 0 and is reported in Degraded.

@@ -65,6 +65,7 @@ type Health struct {
 	Active   int      // index of the copy in force, -1 if none is good
 	Vars     int      // number of stored strings
 	Free     int      // bytes left for strings
+	Atomic   bool     // a power cut during Update leaves all old or all new values
 	Degraded []string // what is not as it should be, one phrase each
 }
 

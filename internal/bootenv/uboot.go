@@ -130,6 +130,7 @@ func (u *UBoot) Check(ctx context.Context, pairs ...Var) (Health, error) {
 		return h, err
 	}
 	h.Active = now.active
+	h.Atomic = u.layout.redundant || now.copies[now.active].place.replace
 	h.Vars = len(now.list)
 	h.Free = u.room() - now.list.size()
 	h.Degraded = now.degraded(h)

@@ -77,7 +77,7 @@ func TestOneFileTwoOffsets(t *testing.T) {
 	}
 	wantHealth := bootenv.Health{
 		Copies: []bootenv.CopyHealth{{Place: path + " offset 0x14d", Flags: 9}, {Place: path + " offset -0x400", Flags: 8}},
-		Vars:   2, Free: size - 5 - len("a=now.b=1.."),
+		Vars:   2, Free: size - 5 - len("a=now.b=1.."), Atomic: true,
 	}
 	if diff := cmp.Diff(wantHealth, h); diff != "" {
 		t.Errorf("Check (-want +got):\n%s", diff)
