@@ -49,7 +49,7 @@ demo: build ## show the main job on a simulated A/B device
 	bin/demo -bin bin
 
 .PHONY: test
-test: packages build lint test-unit test-nogpl test-device ## everything up to device tests
+test: packages build lint test-unit test-nogpl test-device fuzz ## everything up to device tests
 
 .PHONY: packages
 packages: ## install the Debian packages that the tests use
@@ -86,7 +86,7 @@ bench: ## decoding speed beside the standard library's and the C tools', in one 
 	$(GO) run ./test/bench
 
 .PHONY: fuzz
-fuzz: ## every fuzz target for FUZZTIME (10s)
+fuzz: ## every fuzz target for FUZZTIME (10s); a finding stays in testdata/fuzz
 	test/fuzz-all $${FUZZTIME:-10s}
 
 .PHONY: cover
