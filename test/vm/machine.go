@@ -1,0 +1,248 @@
+package vm
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// Config is what a machine is made of.
+type Config struct {
+	Dir      string   // for its sockets and its log; must be short
+	Disk     string   // image file
+	Format   string   // of the disk: "raw" or "qcow2"
+	Firmware string   // for -bios; "" is the PC BIOS of QEMU
+	Snapshot string   // internal snapshot of the disk to start from, or ""
+	Extra    []string // more arguments of QEMU
+}
+
+// Machine is a device that is switched on. It is not safe for concurrent use.
+type Machine struct {
+	cmd     *exec.Cmd
+	serial  net.Conn
+	monitor *monitor
+	log     *os.File
+	ended   chan struct{} // closed when QEMU has ended
+
+	mu      sync.Mutex
+	output  []byte        // of the serial console, from the beginning
+	more    chan struct{} // closed and replaced when output grows
+	seen    int           // bytes of output that Expect has consumed
+	counter int           // of commands
+}
+
+// errOff means that the machine is off.
+var errOff = errors.New("the machine is off")
+
+// Start switches a machine on.
+func Start(ctx context.Context, cfg Config) (*Machine, error) {
+	serialPath, qmpPath := filepath.Join(cfg.Dir, "serial"), filepath.Join(cfg.Dir, "qmp")
+	for _, path := range []string{serialPath, qmpPath} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, err
+		}
+	}
+	args := []string{
+		"-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", "max", "-m", "512", "-smp", "2",
+		"-display", "none", "-nic", "none", "-vga", "none",
+		"-chardev", "socket,id=console,path=" + serialPath + ",server=on,wait=on", "-serial", "chardev:console",
+		"-qmp", "unix:" + qmpPath + ",server=on,wait=off",
+		"-drive", "if=none,id=disk,file=" + cfg.Disk + ",format=" + cfg.Format + ",cache=writeback",
+		"-device", "virtio-blk-pci,drive=disk", "-device", "qemu-xhci,id=xhci",
+	}
+	if cfg.Firmware != "" {
+		args = append(args, "-bios", cfg.Firmware)
+	}
+	if cfg.Snapshot != "" {
+		args = append(args, "-loadvm", cfg.Snapshot)
+	}
+	logFile, err := os.OpenFile(filepath.Join(cfg.Dir, "console.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	m := &Machine{log: logFile, ended: make(chan struct{}), more: make(chan struct{})}
+	m.cmd = exec.CommandContext(ctx, "qemu-system-x86_64", append(args, cfg.Extra...)...)
+	m.cmd.Stdout, m.cmd.Stderr = logFile, logFile
+	if err := m.cmd.Start(); err != nil {
+		return nil, errors.Join(err, logFile.Close())
+	}
+	go func() {
+		_ = m.cmd.Wait() // a machine that is cut off ends with a signal
+		close(m.ended)
+	}()
+	if m.serial, err = m.dial(ctx, serialPath); err == nil {
+		go m.collect()
+		m.monitor, err = m.openMonitor(ctx, qmpPath)
+	}
+	if err != nil {
+		return nil, errors.Join(err, m.PowerOff())
+	}
+	return m, nil
+}
+
+// dial connects to a socket of QEMU's, which it makes in its own time.
+func (m *Machine) dial(ctx context.Context, path string) (net.Conn, error) {
+	for {
+		c, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
+		if err == nil {
+			return c, nil
+		}
+		select {
+		case <-m.ended:
+			return nil, fmt.Errorf("qemu: %w: %w", errOff, err)
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(10 * time.Millisecond): // there is nothing to wait for but the file
+		}
+	}
+}
+
+func (m *Machine) openMonitor(ctx context.Context, path string) (*monitor, error) {
+	c, err := m.dial(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	return newMonitor(c)
+}
+
+// collect keeps what the serial console prints.
+func (m *Machine) collect() {
+	buf := make([]byte, 16<<10)
+	for {
+		n, err := m.serial.Read(buf)
+		if n > 0 {
+			text := bytes.ReplaceAll(buf[:n], []byte("\r"), nil)
+			_, _ = m.log.Write(text) // a log is a courtesy
+			m.mu.Lock()
+			m.output = append(m.output, text...)
+			close(m.more)
+			m.more = make(chan struct{})
+			m.mu.Unlock()
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// Expect waits for the pattern in what the console prints from where the last
+// Expect found its own, and returns the submatches.
+func (m *Machine) Expect(ctx context.Context, pattern string) ([]string, error) {
+	re, err := regexp.Compile(pattern)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		m.mu.Lock()
+		rest, more := m.output[m.seen:], m.more
+		at := re.FindSubmatchIndex(rest)
+		var found []string
+		if at != nil {
+			for i := 0; i < len(at); i += 2 {
+				found = append(found, string(rest[at[i]:at[i+1]]))
+			}
+			m.seen += at[1]
+		}
+		m.mu.Unlock()
+		if at != nil {
+			return found, nil
+		}
+		select {
+		case <-more:
+		case <-m.ended:
+			return nil, fmt.Errorf("expect %q: %w; the console ends with:\n%s", pattern, errOff, m.tail())
+		case <-ctx.Done():
+			return nil, fmt.Errorf("expect %q: %w; the console ends with:\n%s", pattern, ctx.Err(), m.tail())
+		}
+	}
+}
+
+// tail is the end of what the console printed.
+func (m *Machine) tail() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	const enough = 3000
+	return string(m.output[max(0, len(m.output)-enough):])
+}
+
+// Login waits for the shell and makes it quiet.
+func (m *Machine) Login(ctx context.Context) error {
+	if _, err := m.Expect(ctx, `(?m)^# $|\n# `); err != nil {
+		return err
+	}
+	// The first line is still echoed; the marker is not in it as a whole.
+	if _, err := io.WriteString(m.serial, "stty -echo cols 1000; PS1=; PS2=; echo re''ady\n"); err != nil {
+		return err
+	}
+	_, err := m.Expect(ctx, "ready\n")
+	return err
+}
+
+// Run runs a shell command and returns its output and exit status.
+func (m *Machine) Run(ctx context.Context, command string) (output string, status int, err error) {
+	m.counter++
+	if _, err := fmt.Fprintf(m.serial, "{ %s\n} 2>&1; echo \"<end:%d:$?>\"\n", command, m.counter); err != nil {
+		return "", 0, err
+	}
+	found, err := m.Expect(ctx, fmt.Sprintf(`(?s)(.*?)<end:%d:(\d+)>\n`, m.counter))
+	if err != nil {
+		return "", 0, fmt.Errorf("run %q: %w", command, err)
+	}
+	status, err = strconv.Atoi(found[2])
+	return found[1], status, err
+}
+
+// Plug puts a stick with the image file into the machine.
+func (m *Machine) Plug(id, image string) error {
+	err := m.monitor.do("blockdev-add", map[string]any{
+		"node-name": id, "driver": "raw", "read-only": true,
+		"file": map[string]any{"driver": "file", "filename": image, "read-only": true},
+	})
+	if err != nil {
+		return err
+	}
+	return m.monitor.do("device_add", map[string]any{"driver": "usb-storage", "id": id, "drive": id, "bus": "xhci.0", "removable": true})
+}
+
+// Pull takes a stick out, whatever is being read from it.
+func (m *Machine) Pull(id string) error {
+	if err := m.monitor.do("device_del", map[string]any{"id": id}); err != nil {
+		return err
+	}
+	return m.monitor.deleted(id)
+}
+
+// Save keeps the state of the running machine in its disk, which must be a
+// qcow2 image.
+func (m *Machine) Save(name string) error {
+	return m.monitor.human("savevm " + name)
+}
+
+// PowerOff cuts the power. It may be called again.
+func (m *Machine) PowerOff() error {
+	_ = m.cmd.Process.Kill() // it may have ended
+	<-m.ended
+	var err error
+	if m.serial != nil {
+		err = m.serial.Close()
+	}
+	if m.monitor != nil {
+		err = errors.Join(err, m.monitor.conn.Close())
+	}
+	m.serial, m.monitor = nil, nil
+	if m.log != nil {
+		err = errors.Join(err, m.log.Close())
+		m.log = nil
+	}
+	return err
+}
