@@ -33,49 +33,86 @@ func (c Copy) String() string {
 	return fmt.Sprintf("%s offset 0x%x", c.Path, c.Offset)
 }
 
-// ParseFwEnvConfig reads an fw_env.config in its line form and returns the one
-// or two copies that it names.
+// FwEnvConfig is what an fw_env.config says.
+type FwEnvConfig struct {
+	// Copies are one or two, of the same size.
+	Copies []Copy
+	// Locks are lock files that programs take for this environment, beside the
+	// customary ones or in place of them.
+	Locks []string
+	// WriteList limits what may be set; nil does not.
+	WriteList WriteList
+}
+
+// WriteList maps the names of variables that may be set to their flags: a type
+// letter and an access letter, as in .flags of the environment. Either may be
+// missing.
+type WriteList map[string]string
+
+// ParseFwEnvConfig reads an fw_env.config. It knows two forms.
 //
-// A line is "path offset size" and more fields, which only matter for raw
-// flash and are ignored. It means here what it means to the tools that the
+// The line form is "path offset size" and more fields, which only matter for
+// raw flash and are ignored. It means here what it means to the tools that the
 // file is for, surprises included: the offset may be decimal, 0x… or octal
 // with a leading 0, while the size is hexadecimal with or without 0x; a
 // comment has its # in the first column; a line that does not parse is
 // skipped; entries after the second are ignored (sources: U-Boot,
 // tools/env/fw_env.c, get_config; libubootenv, uboot_env.c).
 //
+// The YAML form has namespaces, of which the one of the given name counts, or
+// the first one if no name is given; parseYAML shows it. The line form has
+// none, and the name is ignored.
+//
 // Stricter than the tools: two entries for the same bytes are an error, because
-// they only look like redundancy. The YAML form of newer libubootenv is
+// they only look like redundancy. YAML beyond what the form needs is
 // [ErrUnsupported].
-func ParseFwEnvConfig(b []byte) ([]Copy, error) {
+func ParseFwEnvConfig(b []byte, namespace string) (FwEnvConfig, error) {
 	if len(b) > maxConfigSize {
-		return nil, fmt.Errorf("parse fw_env.config: larger than %d bytes", maxConfigSize)
+		return FwEnvConfig{}, fmt.Errorf("parse fw_env.config: larger than %d bytes", maxConfigSize)
 	}
-	var copies []Copy
-	yaml := false
-	for line := range strings.Lines(string(b)) {
+	text := string(b)
+	var cfg FwEnvConfig
+	var err error
+	if looksLikeYAML(text) {
+		cfg, err = parseYAML(text, namespace)
+	} else if cfg.Copies = configLines(text); len(cfg.Copies) > 0 {
+		err = validate(cfg.Copies)
+	} else {
+		err = errors.New("no line of the form: path offset size")
+	}
+	if err != nil {
+		return FwEnvConfig{}, fmt.Errorf("parse fw_env.config: %w", err)
+	}
+	return cfg, nil
+}
+
+// configLines returns the copies that the line form names.
+func configLines(text string) (copies []Copy) {
+	for line := range strings.Lines(text) {
 		if strings.HasPrefix(line, "#") {
 			continue
 		}
-		c, ok := parseConfigLine(line)
-		if !ok {
-			yaml = yaml || strings.HasPrefix(strings.TrimSpace(line), "devices")
+		if c, ok := parseConfigLine(line); ok {
+			if copies = append(copies, c); len(copies) == maxCopies {
+				break
+			}
+		}
+	}
+	return copies
+}
+
+// looksLikeYAML tells whether the first line that counts begins a document or
+// is a key. In the line form it would be neither.
+func looksLikeYAML(text string) bool {
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if line == "" || line[0] == '#' {
 			continue
 		}
-		if copies = append(copies, c); len(copies) == maxCopies {
-			break
-		}
+		key, _, ok := cutKey(line)
+		return ok && !strings.ContainsAny(key, blanks) || line == "---"
 	}
-	if len(copies) == 0 {
-		if yaml {
-			return nil, fmt.Errorf("parse fw_env.config: YAML form: %w", ErrUnsupported)
-		}
-		return nil, errors.New("parse fw_env.config: no line of the form: path offset size")
-	}
-	if err := validate(copies); err != nil {
-		return nil, fmt.Errorf("parse fw_env.config: %w", err)
-	}
-	return copies, nil
+	return false
 }
 
 // validate checks what can be known without a look at the medium.

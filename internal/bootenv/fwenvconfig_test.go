@@ -2,6 +2,7 @@ package bootenv
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -53,11 +54,11 @@ func TestParseFwEnvConfig(t *testing.T) {
 		{"same bytes", "/e 0x0 0x400\n/e 0x0 0x400\n", nil, "overlap"},
 		{"overlap", "/e -0x400 0x400\n/e -0x401 0x400\n", nil, "overlap"},
 		{"too long", strings.Repeat("#\n", maxConfigSize), nil, "larger than"},
-		{"yaml", "uboot:\n  size : 0x400\n  devices:\n    - path : /e\n", nil, "YAML"},
+		{"not YAML by its first line", "uboot\n  size : 0x400\n", nil, "no line of the form"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := ParseFwEnvConfig([]byte(tt.in))
+			got, err := ParseFwEnvConfig([]byte(tt.in), "any: the line form has none")
 			if tt.text != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.text) {
 					t.Fatalf("ParseFwEnvConfig: %v, want text %q", err, tt.text)
@@ -67,7 +68,7 @@ func TestParseFwEnvConfig(t *testing.T) {
 			if err != nil {
 				t.Fatalf("ParseFwEnvConfig: %v", err)
 			}
-			if diff := cmp.Diff(tt.want, got); diff != "" {
+			if diff := cmp.Diff(FwEnvConfig{Copies: tt.want}, got); diff != "" {
 				t.Errorf("ParseFwEnvConfig (-want +got):\n%s", diff)
 			}
 		})
@@ -88,12 +89,27 @@ func FuzzParseFwEnvConfig(f *testing.F) {
 	f.Add("# c\n /e -0x400\t400 200 2 1\r\n")
 	f.Add("/e 09 0x 0X +-")
 	f.Fuzz(func(t *testing.T, in string) {
-		copies, err := ParseFwEnvConfig([]byte(in))
-		if (err == nil) != (len(copies) > 0) {
-			t.Fatalf("ParseFwEnvConfig = %v, %v", copies, err)
+		cfg, err := ParseFwEnvConfig([]byte(in), "")
+		if (err == nil) != (len(cfg.Copies) > 0) {
+			t.Fatalf("ParseFwEnvConfig = %v, %v", cfg, err)
 		}
-		if err == nil && validate(copies) != nil {
-			t.Fatalf("ParseFwEnvConfig = %v, which is not valid", copies)
+		if err != nil {
+			return
+		}
+		if err := validate(cfg.Copies); err != nil {
+			t.Fatalf("ParseFwEnvConfig = %v, which is not valid: %v", cfg, err)
+		}
+		// What was understood says the same when it is written plainly.
+		plain := ""
+		for _, c := range cfg.Copies {
+			plain += fmt.Sprintf("%s %d %x\n", c.Path, c.Offset, c.Size)
+		}
+		if strings.ContainsAny(plain, "#\v\f\r\"' ") && strings.Count(plain, " ") != 2*len(cfg.Copies) {
+			return // the YAML form has paths that the line form has not
+		}
+		again, err := ParseFwEnvConfig([]byte(plain), "")
+		if err != nil || !cmp.Equal(again.Copies, cfg.Copies) {
+			t.Fatalf("ParseFwEnvConfig(%q) = %v, %v; want %v", plain, again, err, cfg.Copies)
 		}
 	})
 }

@@ -33,16 +33,16 @@ func openFiles(t *testing.T, vars map[string]string, redundant bool) (*bootenv.U
 	if err != nil {
 		t.Fatal(err)
 	}
-	copies, err := bootenv.ParseFwEnvConfig(text)
+	cfg, err := bootenv.ParseFwEnvConfig(text, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	u, err := bootenv.OpenUBoot(bootenv.UBootConfig{Copies: copies, Locks: []string{filepath.Join(dir, "lock")}})
+	u, err := bootenv.OpenUBoot(bootenv.UBootConfig{Copies: cfg.Copies, Locks: []string{filepath.Join(dir, "lock")}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var paths []string
-	for _, c := range copies {
+	for _, c := range cfg.Copies {
 		paths = append(paths, c.Path)
 	}
 	return u, paths

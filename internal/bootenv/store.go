@@ -23,9 +23,9 @@ var (
 	ErrBusy = errors.New("locked by another program")
 	// ErrNoSpace means that the new values do not fit. Nothing was written.
 	ErrNoSpace = errors.New("no space left")
-	// ErrReadOnlyVar means that the environment itself forbids the value.
-	// Nothing was written.
-	ErrReadOnlyVar = errors.New("variable is protected by .flags")
+	// ErrReadOnlyVar means that the environment's .flags or the write list of
+	// its configuration forbid the value. Nothing was written.
+	ErrReadOnlyVar = errors.New("variable is protected")
 	// ErrNotAtomic means that a power cut during the write could lose the
 	// environment. Nothing was written.
 	ErrNotAtomic = errors.New("a power cut during the write could lose the environment")

@@ -140,12 +140,36 @@ func (l stringList) permits(v Var) error {
 		if name != v.Name {
 			continue
 		}
-		if len(attr) > 1 && (attr[1] == 'r' || attr[1] == 'o') {
-			return fmt.Errorf("variable %s: access %c: %w", quote(v.Name), attr[1], ErrReadOnlyVar)
+		if err := v.conform(attr); err != nil {
+			return fmt.Errorf("variable %s: %s: %w", quote(v.Name), flagsVar, err)
 		}
-		if len(attr) > 0 && v.Value != "" && !hasType(v.Value, attr[0]) {
-			return fmt.Errorf("variable %s: value %s is not of type %c: %w", quote(v.Name), quote(v.Value), attr[0], ErrReadOnlyVar)
-		}
+	}
+	return nil
+}
+
+// permits applies a write list. Nil permits everything.
+func (w WriteList) permits(v Var) error {
+	if w == nil {
+		return nil
+	}
+	attr, ok := w[v.Name]
+	if !ok {
+		return fmt.Errorf("variable %s: not in the write list: %w", quote(v.Name), ErrReadOnlyVar)
+	}
+	if err := v.conform(attr); err != nil {
+		return fmt.Errorf("variable %s: write list: %w", quote(v.Name), err)
+	}
+	return nil
+}
+
+// conform tells why the attributes, a type and an access letter, forbid to set
+// the variable.
+func (v Var) conform(attr string) error {
+	if len(attr) > 1 && (attr[1] == 'r' || attr[1] == 'o') {
+		return fmt.Errorf("access %c: %w", attr[1], ErrReadOnlyVar)
+	}
+	if len(attr) > 0 && v.Value != "" && !hasType(v.Value, attr[0]) {
+		return fmt.Errorf("value %s is not of type %c: %w", quote(v.Value), attr[0], ErrReadOnlyVar)
 	}
 	return nil
 }

@@ -49,11 +49,11 @@ func TestWithFwTools(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			copies, err := bootenv.ParseFwEnvConfig(text)
+			cfg, err := bootenv.ParseFwEnvConfig(text, "")
 			if err != nil {
 				t.Fatal(err)
 			}
-			u := open(t, copies...)
+			u := open(t, cfg.Copies...)
 			want := shipped()
 			check := func(writer string) {
 				t.Helper()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 )
 
@@ -20,6 +21,8 @@ type UBootConfig struct {
 	// Locks are the lock files to take, in this order. Nil means those of
 	// U-Boot's tools and libubootenv.
 	Locks []string
+	// WriteList limits what may be set; nil does not.
+	WriteList WriteList
 	// Sysfs is where sysfs is mounted; "" means /sys.
 	Sysfs string
 }
@@ -29,6 +32,7 @@ type UBootConfig struct {
 type UBoot struct {
 	copies      []Copy
 	allowSingle bool
+	writeList   WriteList
 	layout      layout
 	lock        func(context.Context) (unlock func(), err error)
 	open        func(c Copy, write bool) (medium, error)
@@ -56,6 +60,7 @@ func OpenUBoot(cfg UBootConfig) (*UBoot, error) {
 	return &UBoot{
 		copies:      slices.Clone(cfg.Copies),
 		allowSingle: cfg.AllowSingleCopy,
+		writeList:   maps.Clone(cfg.WriteList),
 		layout:      layout{redundant: len(cfg.Copies) == 2, order: binary.NativeEndian},
 		lock:        func(ctx context.Context) (func(), error) { return lockAll(ctx, locks) },
 		open:        func(c Copy, write bool) (medium, error) { return openFile(sysfs, c, write) },
@@ -143,6 +148,11 @@ func (u *UBoot) Check(ctx context.Context, pairs ...Var) (Health, error) {
 // plan returns the list after an update, or why the update is refused.
 func (u *UBoot) plan(now snapshot, pairs []Var) (stringList, bool, error) {
 	list, changed, err := now.list.with(pairs)
+	for _, p := range pairs {
+		if err == nil && now.list.lookup(p.Name) != p.Value {
+			err = u.writeList.permits(p)
+		}
+	}
 	if err == nil && list.size() > u.room() {
 		err = fmt.Errorf("%w: %d bytes needed, %d available", ErrNoSpace, list.size(), u.room())
 	}

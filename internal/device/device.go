@@ -11,6 +11,7 @@ package device
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -263,11 +264,11 @@ func (d *Device) OwnStorage(slots install.Slots) ([]uint64, error) {
 	if unix.Major(st.Dev) != 0 { // not on an overlay or in memory
 		own = append(own, st.Dev)
 	}
-	copies, err := d.envCopies()
+	env, err := d.envConfig()
 	if err != nil {
 		return nil, err
 	}
-	for _, c := range copies {
+	for _, c := range env.Copies {
 		if id, err := slot.Identify(c.Path); err == nil && id.Block {
 			own = append(own, id.Dev)
 		}
@@ -275,32 +276,51 @@ func (d *Device) OwnStorage(slots install.Slots) ([]uint64, error) {
 	return own, nil
 }
 
-// envCopies reads where the boot environment is.
-func (d *Device) envCopies() ([]bootenv.Copy, error) {
+// envConfig reads where the boot environment is.
+func (d *Device) envConfig() (bootenv.FwEnvConfig, error) {
 	path := d.Path("/etc/fw_env.config")
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("boot environment: %w", err)
+		return bootenv.FwEnvConfig{}, fmt.Errorf("boot environment: %w", err)
 	}
-	copies, err := bootenv.ParseFwEnvConfig(b)
+	namespace, err := d.envNamespace()
 	if err != nil {
-		return nil, fmt.Errorf("boot environment: %s: %w", path, err)
+		return bootenv.FwEnvConfig{}, fmt.Errorf("boot environment: %w", err)
 	}
-	for i := range copies {
-		copies[i].Path = d.Path(copies[i].Path)
+	cfg, err := bootenv.ParseFwEnvConfig(b, namespace)
+	if err != nil {
+		return bootenv.FwEnvConfig{}, fmt.Errorf("boot environment: %s: %w", path, err)
 	}
-	return copies, nil
+	for i := range cfg.Copies {
+		cfg.Copies[i].Path = d.Path(cfg.Copies[i].Path)
+	}
+	for i := range cfg.Locks {
+		cfg.Locks[i] = d.Path(cfg.Locks[i])
+	}
+	return cfg, nil
+}
+
+// envNamespace returns the part of an fw_env.config that the device tree names,
+// "" where it names none (source: libubootenv, fw_printenv.c).
+func (d *Device) envNamespace() (string, error) {
+	b, err := os.ReadFile(d.Path("/proc/device-tree/chosen/u-boot,env-config"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	return strings.TrimRight(string(b), "\x00"), err
 }
 
 func (d *Device) bootEnv() (bootenv.Store, error) {
-	copies, err := d.envCopies()
+	cfg, err := d.envConfig()
 	if err != nil {
 		return nil, err
 	}
+	locks := []string{d.Path("/run/fw_printenv.lock"), d.Path("/var/lock/fw_printenv.lock")}
 	return bootenv.OpenUBoot(bootenv.UBootConfig{
-		Copies:          copies,
+		Copies:          cfg.Copies,
 		AllowSingleCopy: d.Agent.AllowSingleCopy,
-		Locks:           []string{d.Path("/run/fw_printenv.lock"), d.Path("/var/lock/fw_printenv.lock")},
+		Locks:           append(locks, cfg.Locks...),
+		WriteList:       cfg.WriteList,
 	})
 }
 
