@@ -225,7 +225,7 @@ func badStates() map[string]map[fault][2]int {
 		"two phases":             {liesTorn: {4, 0}},
 		"one write":              {torn: {4, 0}, liesTorn: {4, 0}},
 		"no-op write, one write": {torn: {4, 0}, lies: {26, 180}, liesTorn: {672, 25206}},
-		"one write per variable": {cut: {70, 0}, torn: {1671, 0}, zeroTail: {238, 0}, lies: {272, 1368}, liesTorn: {20977, 203637}},
+		"one write per variable": {cut: {70, 0}, torn: {1671, 0}, zeroTail: {238, 0}, lies: {272, 1368}},
 		"single copy in place":   {cut: {0, 6}, torn: {0, 98}, zeroTail: {0, 18}, lies: {0, 6}, liesTorn: {0, 98}},
 		"single file, rename":    {lies: {0, 7}, liesTorn: {0, 863}},
 	}
@@ -238,8 +238,8 @@ func TestPowerCutUBoot(t *testing.T) {
 	table := cutTable{format: "U-Boot environment"}
 	for _, s := range schemes() {
 		for _, f := range []fault{cut, torn, zeroTail, lies, liesTorn} {
-			if testing.Short() && f == liesTorn {
-				continue
+			if f == liesTorn && s.name == "one write per variable" {
+				continue // a quarter of a million states that show nothing new
 			}
 			y := s.cutAll(t, f, nil)
 			table.add(s.name, f, y)

@@ -1,8 +1,10 @@
 package bootenv
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"slices"
 	"strings"
 	"testing"
@@ -157,6 +159,61 @@ func FuzzUpdate(f *testing.F) {
 		}
 		if !slices.Equal(d.data[:envSize], start[:envSize]) {
 			t.Fatal("the copy in force changed")
+		}
+	})
+}
+
+// FuzzImage reads arbitrary copies and updates them: whatever the reader
+// accepts it also accepts after an update, with the new value and all others,
+// and whatever it refuses is left alone.
+func FuzzImage(f *testing.F) {
+	f.Add([]byte("....\x05a=1\x00\x00"), []byte("....\x06a=2\x00b"), byte(3), "a", "3")
+	f.Add([]byte("....\xffa=1\x00\x00"), []byte("....\x00a=2\x00"), byte(2), "b", "")
+	f.Add([]byte{}, bytes.Repeat([]byte{0xff}, 300), byte(1), "b", "1")
+	f.Fuzz(func(t *testing.T, first, second []byte, good byte, name, value string) {
+		const size = 256
+		l := layout{redundant: true, order: binary.LittleEndian}
+		d := &disk{data: make([]byte, 2*size)}
+		for i, b := range [][]byte{first, second} {
+			image := d.data[i*size:][:size]
+			copy(image, b)
+			if good>>i&1 == 1 {
+				l.order.PutUint32(image, crc32.ChecksumIEEE(image[l.header():]))
+			}
+		}
+		start := bytes.Clone(d.data)
+		u := openDisk(d, 2, l.order)
+		u.copies = []Copy{{"disk", 0, size}, {"disk", size, size}}
+		now, err := u.read(false)
+		if err != nil {
+			if !errors.Is(err, ErrCorrupt) {
+				t.Fatalf("read: %v, want ErrCorrupt", err)
+			}
+			if err := u.Update(t.Context(), Var{name, value}); err == nil || !bytes.Equal(d.data, start) {
+				t.Fatalf("Update of what cannot be read: %v", err)
+			}
+			return
+		}
+		if now.list.size() <= size-l.header() {
+			again := decodeStrings(l.encode(now.list, 0, size)[l.header():])
+			if !slices.Equal(again, now.list) {
+				t.Fatalf("decode(encode) = %q, want %q", again, now.list)
+			}
+		}
+		want := now.list.all()
+		if err := u.Update(t.Context(), Var{name, value}); err == nil {
+			if want[name] = value; value == "" {
+				delete(want, name)
+			}
+		} else if !bytes.Equal(d.data, start) {
+			t.Fatalf("Update: %v, but the medium changed", err)
+		}
+		got, err := u.Get(t.Context())
+		if err != nil {
+			t.Fatalf("Get: %v", err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Fatalf("Get (-want +got):\n%s", diff)
 		}
 	})
 }

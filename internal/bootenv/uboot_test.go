@@ -183,6 +183,29 @@ func TestOneBadCopy(t *testing.T) {
 	}
 }
 
+// TestMissingCopy: a copy that is not there is a bad copy. What is written
+// needs it, so an update is refused before it writes.
+func TestMissingCopy(t *testing.T) {
+	for missing := range 2 {
+		u, paths := openFiles(t, shipped(), true)
+		if err := os.Remove(paths[missing]); err != nil {
+			t.Fatal(err)
+		}
+		before := readFile(t, paths[1-missing])
+		h, err := u.Check(t.Context())
+		if err != nil || h.Active != 1-missing || len(h.Degraded) != 1 || !errors.Is(h.Copies[missing].Err, bootenv.ErrNotFound) {
+			t.Errorf("copy %d is missing: Check = %+v, %v", missing, h, err)
+		}
+		if got, err := u.Get(t.Context()); err != nil || got["upgrade_available"] != "0" {
+			t.Errorf("copy %d is missing: Get = %v, %v", missing, got, err)
+		}
+		err = u.Update(t.Context(), bootenv.Var{Name: "a", Value: "1"})
+		if !errors.Is(err, bootenv.ErrNotFound) || !bytes.Equal(readFile(t, paths[1-missing]), before) {
+			t.Errorf("copy %d is missing: Update = %v, want ErrNotFound and no write", missing, err)
+		}
+	}
+}
+
 func TestErrors(t *testing.T) {
 	good := encode(t, map[string]string{"a": "1"}, 0x400, new(byte(1)))
 	bad := bytes.Clone(good)
