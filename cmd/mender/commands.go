@@ -9,13 +9,15 @@ import (
 	"strings"
 
 	"github.com/usb-updater/usb-updater/internal/artifact"
+	"github.com/usb-updater/usb-updater/internal/bootenv"
 	"github.com/usb-updater/usb-updater/internal/config"
 	"github.com/usb-updater/usb-updater/internal/device"
 	"github.com/usb-updater/usb-updater/internal/install"
 	"github.com/usb-updater/usb-updater/internal/install/state"
 )
 
-// Words on standard output that scripts of Mender's users look for.
+// Words that scripts of Mender's users look for. They go to standard output,
+// but for textTrialFailed.
 const (
 	textInstalled     = "Installed, but not committed.\nUse 'commit' to update, or 'rollback' to roll back the update.\n"
 	textNeedsReboot   = "At least one payload requested a reboot of the device it updated.\n"
@@ -24,6 +26,7 @@ const (
 	textRollingBack   = "Rolling back Artifact...\n"
 	textRolledBack    = "Rolled back.\n"
 	textCommitting    = "Committing Artifact...\n"
+	textTrialFailed   = `Reboot to the new update failed. Expected "upgrade_available" flag to be true but it was false`
 	textCommitted     = "Committed.\n"
 	textCommitFailed  = "Committing failed.\n"
 	textStreamFailed  = "Streaming failed.\n"
@@ -119,6 +122,7 @@ func (p *program) commit(ctx context.Context, d *device.Device) (int, error) {
 			return p.nothing()
 		}
 		p.print(textCommitting)
+		p.tellEnv(ctx, e, action)
 		switch err := e.Commit(ctx); {
 		case err == nil:
 			p.print(textCommitted)
@@ -134,6 +138,24 @@ func (p *program) commit(ctx context.Context, d *device.Device) (int, error) {
 			return exitFailed, err
 		}
 	})
+}
+
+// tellEnv says what a person should know of the boot environment before a
+// commit. What stands against the commit is an error of the commit's.
+func (p *program) tellEnv(ctx context.Context, e *install.Engine, action install.Action) {
+	if e.Loader == nil {
+		return
+	}
+	env, err := e.Loader.State(ctx)
+	if err != nil {
+		return
+	}
+	for _, d := range env.Degraded {
+		p.log.Warn().Msg("boot environment: " + d)
+	}
+	if action == install.ActionFail && env.Phase == bootenv.Steady {
+		p.log.Error().Msg(textTrialFailed)
+	}
 }
 
 func (p *program) rollback(ctx context.Context, d *device.Device) (int, error) {
@@ -228,6 +250,9 @@ var hints = []struct {
 	err  error
 	hint string
 }{
+	{bootenv.ErrCorrupt, "/etc/fw_env.config must name the places that the boot loader uses; if it does, saveenv in U-Boot makes a new environment"},
+	{bootenv.ErrNoSpace, "the boot environment is full: remove variables that nobody uses"},
+	{bootenv.ErrReadOnlyVar, "see .flags in the boot environment, and the write list in /etc/fw_env.config"},
 	{install.ErrInProgress, "mender commit or mender rollback ends the update that is pending"},
 	{install.ErrNotRebooted, "the update stays pending: reboot, then commit"},
 	{install.ErrUnfinished, "mender rollback returns to the previous system"},

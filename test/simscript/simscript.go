@@ -7,6 +7,8 @@
 //	boot N                      reboots; slot N must come up
 //	env K=V…                    the boot environment must say so
 //	setenv K=V…                 changes the boot environment as the boot loader does
+//	spoilenv WHICH              damages a copy of the boot environment: active, other or both
+//	fillenv N                   leaves N bytes of the boot environment free
 //	slot N NAME                 slot N must hold the image of that release
 //	untouched N                 slot N must be as it was when the device was made
 //	flip FILE OFFSET            changes one byte; a negative offset counts from the end
@@ -47,6 +49,7 @@ func Run(t *testing.T, dir string) {
 		Setup:         setup,
 		UpdateScripts: os.Getenv("UPDATE_SCRIPTS") != "",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"spoilenv": cmdSpoilEnv, "fillenv": cmdFillEnv,
 			"device": cmdDevice, "artifact": cmdArtifact, "boot": cmdBoot, "env": cmdEnv, "setenv": cmdSetEnv,
 			"slot": cmdSlot, "untouched": cmdUntouched, "flip": cmdFlip, "cut": cmdCut,
 		},
