@@ -45,7 +45,7 @@ type diskCopy struct {
 func (c diskCopy) ReadAt(p []byte, off int64) (int, error) {
 	n := copy(p, c.data[c.at.Offset+off:])
 	if n < len(p) {
-		return n, io.ErrUnexpectedEOF
+		return n, io.EOF
 	}
 	return n, nil
 }

@@ -1,0 +1,551 @@
+package bootenv
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/usb-updater/usb-updater/internal/bootenv/grubtest"
+)
+
+// The boot partition of these tests is laid out flat on a disk, so that the
+// enumeration of powercut_test.go sees all six files at once. A file is a
+// sector of the directory with its length and place, and two places for data.
+const (
+	grubPlace = grubBlockSize
+	grubArea  = sectorSize + 2*grubPlace
+)
+
+var grubNames = []string{grubtest.Env1, grubtest.Lock1, grubtest.Sum1, grubtest.Env2, grubtest.Lock2, grubtest.Sum2}
+
+// flatFile is a file on the disk. It implements medium.
+type flatFile struct {
+	*disk
+	base int
+}
+
+func flat(d *disk, name string) flatFile {
+	for i, n := range grubNames {
+		if strings.HasSuffix(name, n) {
+			return flatFile{d, i * grubArea}
+		}
+	}
+	panic("no file " + name)
+}
+
+func (f flatFile) entry() (length, start int) {
+	e := f.data[f.base:]
+	return int(binary.LittleEndian.Uint16(e)), f.base + sectorSize + int(binary.LittleEndian.Uint16(e[2:]))*grubPlace
+}
+
+func flatEntry(length, place int) []byte {
+	e := make([]byte, sectorSize)
+	binary.LittleEndian.PutUint16(e, uint16(length))
+	binary.LittleEndian.PutUint16(e[2:], uint16(place))
+	return e
+}
+
+func (f flatFile) raw(off int, b []byte) {
+	_, _ = diskCopy{f.disk, Copy{}}.WriteAt(b, int64(off))
+}
+
+func (f flatFile) ReadAt(p []byte, off int64) (int, error) {
+	length, start := f.entry()
+	n := copy(p, f.data[start:start+length][min(int(off), length):])
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+func (f flatFile) WriteAt(p []byte, off int64) (int, error) {
+	length, start := f.entry()
+	if end := int(off) + len(p); end > length {
+		f.raw(f.base, flatEntry(end, (start-f.base-sectorSize)/grubPlace))
+	}
+	f.raw(start+int(off), p)
+	return len(p), nil
+}
+
+func (f flatFile) Sync() error  { return diskCopy{f.disk, Copy{}}.Sync() }
+func (f flatFile) Place() place { return place{id: "disk", path: "disk"} }
+func (f flatFile) Close() error { return nil }
+
+func (f flatFile) content() []byte {
+	length, start := f.entry()
+	return f.data[start : start+length]
+}
+
+// replace is the way of grub-editenv: the file is truncated, and its new
+// content goes to free clusters.
+func (f flatFile) replace(b []byte) {
+	_, start := f.entry()
+	other := 1 - (start-f.base-sectorSize)/grubPlace
+	f.raw(f.base, flatEntry(0, other))
+	f.raw(f.base+sectorSize+other*grubPlace, b)
+	f.raw(f.base, flatEntry(len(b), other))
+	_ = f.Sync()
+}
+
+// flatDisk lets GRUB's model read and write the disk.
+type flatDisk struct{ *disk }
+
+func (d flatDisk) Read(name string) []byte { return bytes.Clone(flat(d.disk, name).content()) }
+
+func (d flatDisk) Rewrite(name string, b []byte) {
+	f := flat(d.disk, name)
+	_, _ = f.WriteAt(b, 0)
+	_ = f.Sync()
+}
+
+// flatImage is a disk with files. What no file uses is junk.
+func flatImage(files map[string][]byte) []byte {
+	junk := rand.New(rand.NewPCG(1, 2))
+	var image []byte
+	for _, name := range grubNames {
+		area := make([]byte, grubArea)
+		for i := range area {
+			area[i] = byte(junk.Uint32())
+		}
+		copy(area, flatEntry(len(files[name]), 0))
+		copy(area[sectorSize:], files[name])
+		image = append(image, area...)
+	}
+	return image
+}
+
+func openFlat(d *disk) *GRUBMender {
+	return &GRUBMender{
+		sides: grubSides("/"),
+		lock:  func(context.Context) (func(), error) { return func() {}, nil },
+		open:  func(path string, _ bool) (medium, error) { return flat(d, path), nil },
+	}
+}
+
+// grubVars are variables of Mender's, and one that is none of GRUB's business.
+type grubVars map[string]string
+
+const grubA, grubB = 2, 27
+
+// pad is what stands before and after the other variables.
+func (v grubVars) lines(pad int) []string {
+	lines := []string{"bootcount=" + v[varBootcount], "before=" + strings.Repeat("x", pad)}
+	for _, name := range []string{varPart, varPartHex, varUpgrade} {
+		lines = append(lines, name+"="+v[name])
+	}
+	return append(lines, "mender_systemd_machine_id=00112233445566778899aabbccddeeff", "after=y")
+}
+
+func newGRUBVars(part int, upgrade, count string) grubVars {
+	return grubVars{varPart: fmt.Sprint(part), varPartHex: fmt.Sprintf("%X", part), varUpgrade: upgrade, varBootcount: count}
+}
+
+func (v grubVars) with(pairs []Var) grubVars {
+	w := maps.Clone(v)
+	for _, p := range pairs {
+		w[p.Name] = p.Value
+	}
+	return w
+}
+
+func (v grubVars) boots() string { return grubBoots(flatImage(grubtest.Image(v.lines(0)...))) }
+
+// grubBoots starts GRUB three times without help of ours and returns what it
+// starts.
+func grubBoots(image []byte) string {
+	d := flatDisk{&disk{data: bytes.Clone(image)}}
+	var all []string
+	for range 3 {
+		part, err := grubtest.Boot(d, grubA, grubB)
+		if err != nil {
+			return err.Error()
+		}
+		all = append(all, fmt.Sprint(part))
+	}
+	return strings.Join(all, " ")
+}
+
+// grubSays returns what our reader finds.
+func grubSays(image []byte) (grubVars, error) {
+	vars, err := openFlat(&disk{data: bytes.Clone(image)}).Get(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	if vars["after"] != "y" {
+		return nil, fmt.Errorf("another program's variable is %q", vars["after"])
+	}
+	return vars, nil
+}
+
+// is tells whether a state is v: for our reader, and for GRUB that boots it
+// thrice; and whether, after GRUB booted it once, an update of ours works.
+func (v grubVars) is(image []byte) bool {
+	found, err := grubSays(image)
+	if err != nil {
+		return false
+	}
+	for _, name := range []string{varPart, varUpgrade, varBootcount} {
+		if found[name] != v[name] {
+			return false
+		}
+	}
+	if grubBoots(image) != v.boots() {
+		return false
+	}
+	booted := flatDisk{&disk{data: bytes.Clone(image)}}
+	if _, err := grubtest.Boot(booted, grubA, grubB); err != nil {
+		return false
+	}
+	return grubFinish(booted.data) && grubFinish(image)
+}
+
+// grubFinish tells whether an update of ours leaves a whole environment.
+func grubFinish(image []byte) bool {
+	d := &disk{data: bytes.Clone(image)}
+	g := openFlat(d)
+	final := newGRUBVars(grubB, "0", "0")
+	var pairs []Var
+	for name, value := range final {
+		pairs = append(pairs, Var{name, value})
+	}
+	if g.Update(context.Background(), pairs...) != nil {
+		return false
+	}
+	h, err := g.Check(context.Background())
+	return err == nil && h.Degraded == nil && grubBoots(d.data) == final.boots()
+}
+
+// grubWriter changes the environment on a disk.
+type grubWriter func(d *disk, pairs []Var) error
+
+func grubUpdate(d *disk, pairs []Var) error {
+	return openFlat(d).Update(context.Background(), pairs...)
+}
+
+// grubTruncate is what grub-mender-grubenv-set does.
+func grubTruncate(d *disk, pairs []Var) error {
+	set := func(name string, pairs ...Var) {
+		f := flat(d, name)
+		b := bytes.Clone(f.content())
+		for _, p := range pairs {
+			b, _ = grubtest.Set(b, p.Name, p.Value)
+		}
+		f.replace(b)
+	}
+	for _, side := range [][2]string{{grubtest.Lock2, grubtest.Env2}, {grubtest.Lock1, grubtest.Env1}} {
+		set(side[0], Var{"editing", "1"})
+		set(side[1], pairs...)
+		set(side[0], Var{"editing", "0"})
+	}
+	return nil
+}
+
+// grubBoot is GRUB itself, which counts and goes back.
+func grubBoot(d *disk, _ []Var) error {
+	_, err := grubtest.Boot(flatDisk{d}, grubA, grubB)
+	return err
+}
+
+// grubCut runs a writer once and judges every state of a cut. With next, each
+// good state is handed on with what it holds.
+func grubCut(t *testing.T, start []byte, w grubWriter, pairs []Var, before, after grubVars, f fault, next func([]byte, grubVars)) tally {
+	t.Helper()
+	run := &disk{data: bytes.Clone(start)}
+	if err := w(run, pairs); err != nil {
+		t.Fatalf("update: %v", err)
+	}
+	var y tally
+	afterCut(start, run.log, f, func(image []byte) {
+		y.states++
+		var holds grubVars
+		switch {
+		case before.is(image):
+			y.before++
+			holds = before
+		case after.is(image):
+			y.after++
+			holds = after
+		default:
+			y.bad++
+			return
+		}
+		if next != nil {
+			next(bytes.Clone(image), holds)
+		}
+	})
+	return y
+}
+
+// grubScenario is a change and where it starts.
+type grubScenario struct {
+	name   string
+	before grubVars
+	pairs  []Var
+}
+
+func grubPairs(part int, upgrade string) []Var {
+	v := newGRUBVars(part, upgrade, "0")
+	return []Var{{varPart, v[varPart]}, {varPartHex, v[varPartHex]}, {varUpgrade, upgrade}, {varBootcount, "0"}}
+}
+
+func grubScenarios() []grubScenario {
+	confirm := []Var{{varUpgrade, "0"}}
+	return []grubScenario{
+		{"arm B", newGRUBVars(grubA, "0", "0"), grubPairs(grubB, "1")},
+		{"arm A", newGRUBVars(grubB, "0", "1"), grubPairs(grubA, "1")},
+		{"confirm B", newGRUBVars(grubB, "1", "1"), confirm},
+		{"confirm A", newGRUBVars(grubA, "1", "1"), confirm},
+		{"revert to A", newGRUBVars(grubB, "1", "1"), grubPairs(grubA, "0")},
+	}
+}
+
+// grubPads put the border of the sectors where it does most harm.
+func grubPads() map[string]int {
+	pads := map[string]int{"small": 10}
+	base := len(grubSignature) + len("bootcount=0\nbefore=\n")
+	names := len("mender_boot_part=2\nmender_boot_part_hex=2\n")
+	pads["border in part"] = grubSector - base - 10
+	pads["border after part"] = grubSector - base - len("mender_boot_part=2\n")
+	pads["border in upgrade"] = grubSector - base - names - 10
+	pads["border after upgrade"] = grubSector - base - names - len("upgrade_available=0\n")
+	pads["border in machine id"] = grubSector - base - names - len("upgrade_available=0\n") - 5
+	return pads
+}
+
+// grubSum adds the tallies of all scenarios and places of the border.
+func grubSum(t *testing.T, w grubWriter, pads map[string]int, f fault) tally {
+	t.Helper()
+	var y tally
+	for _, where := range slices.Sorted(maps.Keys(pads)) {
+		for _, sc := range grubScenarios() {
+			start := flatImage(grubtest.Image(sc.before.lines(pads[where])...))
+			one := grubCut(t, start, w, sc.pairs, sc.before, sc.before.with(sc.pairs), f, nil)
+			t.Logf("  %-22s %-14s %-10s %v", where, sc.name, f, one)
+			y.add(one)
+		}
+	}
+	return y
+}
+
+func TestPowerCutGRUB(t *testing.T) {
+	y := grubSum(t, grubUpdate, grubPads(), cut)
+	t.Logf("grub in place  %-14s %v", cut, y)
+	if y.bad != 0 || y.after == 0 {
+		t.Errorf("%d of %d states are neither old nor new", y.bad, y.states)
+	}
+}
+
+// TestPowerCutGRUBTorn: a sector of env1 that is torn while its lock is set is
+// the one thing that GRUB's own restore cannot mend: it clears the lock all the
+// same, and from the second boot on reads no environment. Our reader knows
+// better in each of these states, and the next update of ours mends it, before
+// that boot or after it.
+func TestPowerCutGRUBTorn(t *testing.T) {
+	var all tally
+	for _, sc := range grubScenarios() {
+		start := flatImage(grubtest.Image(sc.before.lines(10)...))
+		after := sc.before.with(sc.pairs)
+		run := &disk{data: bytes.Clone(start)}
+		if err := grubUpdate(run, sc.pairs); err != nil {
+			t.Fatal(err)
+		}
+		afterCut(start, run.log, torn, func(image []byte) {
+			all.states++
+			switch {
+			case sc.before.is(image):
+				all.before++
+				return
+			case after.is(image):
+				all.after++
+				return
+			}
+			all.bad++
+			found, err := grubSays(image)
+			if err != nil || found[varPart] != after[varPart] || found[varUpgrade] != after[varUpgrade] || found[varBootcount] != after[varBootcount] {
+				t.Errorf("%s: torn sector: Get = %v, %v, want %v", sc.name, found, err, after)
+			}
+			booted := flatDisk{&disk{data: bytes.Clone(image)}}
+			_, _ = grubtest.Boot(booted, grubA, grubB)
+			if !grubFinish(image) || !grubFinish(booted.data) {
+				t.Errorf("%s: torn sector: an update does not mend it", sc.name)
+			}
+		})
+	}
+	t.Logf("grub in place  %-14s %v", torn, all)
+	if all.bad == 0 {
+		t.Error("GRUB survived a torn block: its model is too kind")
+	}
+}
+
+// TestPowerCutGRUBTwice cuts a second update, or GRUB itself, in what the first
+// cut left behind. GRUB's own writes change a block as a whole: with variables
+// in both sectors a cut may split them, and that is not ours to mend.
+func TestPowerCutGRUBTwice(t *testing.T) {
+	var updates tally
+	boots := map[bool]*tally{true: {}, false: {}}
+	for where, pad := range grubPads() {
+		small := where == "small"
+		f := cut
+		if small && !testing.Short() {
+			f = torn
+		}
+		for _, sc := range grubScenarios() {
+			start := flatImage(grubtest.Image(sc.before.lines(pad)...))
+			pairs := grubPairs(grubA, "0")
+			if sc.name == "revert to A" {
+				pairs = grubPairs(grubB, "1")
+			}
+			grubCut(t, start, grubUpdate, sc.pairs, sc.before, sc.before.with(sc.pairs), f, func(left []byte, holds grubVars) {
+				updates.add(grubCut(t, left, grubUpdate, pairs, holds, holds.with(pairs), cut, nil))
+			})
+			grubCut(t, start, grubUpdate, sc.pairs, sc.before, sc.before.with(sc.pairs), cut, func(left []byte, holds grubVars) {
+				boots[small].add(grubCut(t, left, grubBoot, nil, holds, holds.booted(t), cut, nil))
+			})
+		}
+	}
+	t.Logf("second update              %v", updates)
+	t.Logf("GRUB's boot, one sector    %v", *boots[true])
+	t.Logf("GRUB's boot, two sectors   %v", *boots[false])
+	if bad := updates.bad + boots[true].bad; bad != 0 {
+		t.Errorf("%d states are neither old nor new", bad)
+	}
+}
+
+// booted are the variables after GRUB has started once.
+func (v grubVars) booted(t *testing.T) grubVars {
+	t.Helper()
+	d := flatDisk{&disk{data: flatImage(grubtest.Image(v.lines(0)...))}}
+	if _, err := grubtest.Boot(d, grubA, grubB); err != nil {
+		t.Fatal(err)
+	}
+	return grubtest.Vars(d.Read(grubtest.Env1))
+}
+
+// TestGRUBMends: damage that is found is mended by the next update, and what
+// cannot be told is refused.
+func TestGRUBMends(t *testing.T) {
+	b := newGRUBVars(grubB, "0", "0")
+	whole := grubtest.Image(b.lines(10)...)
+	other := grubtest.Image(newGRUBVars(grubA, "0", "0").lines(10)...)
+	junk := bytes.Repeat([]byte{0xa5}, grubBlockSize)
+	half := slices.Concat(whole[grubtest.Env1][:grubSector], junk[:grubSector])
+	set := grubtest.Block(grubtest.BlockSize, "editing=1")
+	oldForm := grubtest.Block(grubtest.BlockSize, "# WARNING: Do not edit this file by tools other than grub-editenv!!!", "editing=0")
+	tests := []struct {
+		name  string
+		files map[string][]byte // laid over the whole ones
+		want  int               // partition that is in force, 0: nobody knows
+		says  string            // in Degraded or in the error
+	}{
+		{"whole", nil, grubB, ""},
+		{"env1 is empty", map[string][]byte{grubtest.Env1: {}}, grubB, "no signature"},
+		{"env1 is junk", map[string][]byte{grubtest.Env1: junk}, grubB, "no signature"},
+		{"env2 is junk", map[string][]byte{grubtest.Env2: junk}, grubB, "no signature"},
+		{"both are junk", map[string][]byte{grubtest.Env1: junk, grubtest.Env2: junk}, 0, "no signature"},
+		{"half of env1 is junk", map[string][]byte{grubtest.Env1: half}, grubB, "line does not end"},
+		{"half of env1 is missing", map[string][]byte{grubtest.Env1: whole[grubtest.Env1][:grubSector]}, grubB, "size is 512"},
+		{"half of env1 is junk, env2 is other", map[string][]byte{grubtest.Env1: half, grubtest.Env2: other[grubtest.Env2]}, 0, "line does not end"},
+		{"env1 is too long", map[string][]byte{grubtest.Env1: append(bytes.Clone(junk), 1)}, 0, ""},
+		{"lock2 is set", map[string][]byte{grubtest.Lock2: set, grubtest.Env2: other[grubtest.Env2]}, grubB, "interrupted"},
+		{"lock1 is set", map[string][]byte{grubtest.Lock1: set, grubtest.Env1: other[grubtest.Env2]}, grubB, "interrupted"},
+		{"both locks are set", map[string][]byte{grubtest.Lock1: set, grubtest.Lock2: set, grubtest.Env2: junk}, grubB, "interrupted"},
+		{"lock2 is set, env1 is junk", map[string][]byte{grubtest.Lock2: set, grubtest.Env1: junk}, 0, "interrupted"},
+		{"lock1 is set, env2 is junk", map[string][]byte{grubtest.Lock1: set, grubtest.Env2: junk}, 0, "interrupted"},
+		{"lock1 is junk", map[string][]byte{grubtest.Lock1: junk, grubtest.Env1: other[grubtest.Env2]}, grubB, "no signature"},
+		{"lock2 is junk", map[string][]byte{grubtest.Lock2: junk, grubtest.Env2: other[grubtest.Env2]}, grubB, "no signature"},
+		{"no lock in lock1", map[string][]byte{grubtest.Lock1: grubtest.Block(1024)}, grubB, "no lock"},
+		{"tail of lock1 is junk", map[string][]byte{grubtest.Lock1: slices.Concat(oldForm[:grubSector], junk[:grubSector]), grubtest.Env2: other[grubtest.Env2]}, grubB, "line"},
+		{"sum1 is wrong", map[string][]byte{grubtest.Sum1: []byte("0000  lock\n")}, grubB, "does not fit"},
+		{"sum2 is missing", map[string][]byte{grubtest.Sum2: {}}, grubB, "does not fit"},
+		{"lock2 has another form", map[string][]byte{grubtest.Lock2: oldForm}, grubB, "does not fit"},
+		{"copies differ", map[string][]byte{grubtest.Env2: other[grubtest.Env2]}, grubB, "differ"},
+		{"twice in env1", map[string][]byte{grubtest.Env1: grubtest.Block(1024, slices.Concat(b.lines(10), []string{"bootcount=0"})...)}, grubB, "twice"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			files := maps.Clone(whole)
+			maps.Copy(files, tt.files)
+			image := flatImage(files)
+			h, err := openFlat(&disk{data: bytes.Clone(image)}).Check(t.Context())
+			if said := fmt.Sprint(h.Degraded, err); !strings.Contains(said, tt.says) || tt.says == "" && h.Degraded != nil {
+				t.Errorf("Check = %s, want %q in it", said, tt.says)
+			}
+			found, err := grubSays(image)
+			if tt.want == 0 {
+				if !errors.Is(err, ErrCorrupt) {
+					t.Errorf("Get = %v, %v, want ErrCorrupt", found, err)
+				}
+				return
+			}
+			if err != nil || found[varPart] != fmt.Sprint(tt.want) {
+				t.Fatalf("Get = %v, %v, want %d", found, err, tt.want)
+			}
+			d := &disk{data: bytes.Clone(image)}
+			if err := grubUpdate(d, []Var{{varBootcount, found[varBootcount]}}); err != nil {
+				t.Fatal(err)
+			}
+			if tt.says == "" && len(d.log) != countFlushes(d.log) {
+				t.Error("Update wrote, but nothing changed")
+			}
+			if h, err := openFlat(d).Check(t.Context()); err != nil || h.Degraded != nil {
+				t.Errorf("after Update, Check = %q, %v", h.Degraded, err)
+			}
+			if got, want := grubBoots(d.data), b.boots(); got != want {
+				t.Errorf("after Update, GRUB boots %s, want %s", got, want)
+			}
+		})
+	}
+}
+
+func countFlushes(log []diskOp) int {
+	n := 0
+	for _, op := range log {
+		if op.data == nil {
+			n++
+		}
+	}
+	return n
+}
+
+// TestGRUBStopsAtFailedFlush: the first failed flush ends an update.
+func TestGRUBStopsAtFailedFlush(t *testing.T) {
+	broken := errors.New("broken")
+	start := newGRUBVars(grubA, "0", "0")
+	for fail := range 12 { // six while reading, six while writing
+		d := &disk{data: flatImage(grubtest.Image(start.lines(10)...))}
+		d.syncErr = func(n int) error {
+			if n == fail {
+				return broken
+			}
+			return nil
+		}
+		if err := grubUpdate(d, grubPairs(grubB, "1")); !errors.Is(err, broken) {
+			t.Fatalf("flush %d fails: Update = %v", fail, err)
+		}
+		if last := d.log[len(d.log)-1]; last.data != nil {
+			t.Errorf("flush %d fails: a write follows", fail)
+		}
+	}
+	d := &disk{data: flatImage(grubtest.Image(start.lines(10)...)), lie: true}
+	if err := grubUpdate(d, grubPairs(grubB, "1")); !errors.Is(err, ErrVerify) {
+		t.Errorf("Update = %v, want ErrVerify", err)
+	}
+}
+
+// TestPowerCutGRUBTruncate shows that the enumeration can fail, and why nothing
+// is truncated.
+func TestPowerCutGRUBTruncate(t *testing.T) {
+	y := grubSum(t, grubTruncate, map[string]int{"small": 10}, cut)
+	t.Logf("grub truncate  %-14s %v", cut, y)
+	if y.bad == 0 {
+		t.Error("truncating writes survived every cut")
+	}
+}
