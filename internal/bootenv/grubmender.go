@@ -366,7 +366,9 @@ func pick(vars map[string]string, names []string) map[string]string {
 // (source: grub-mender-grubenv, grub-mender-grubenv-print).
 func FindGRUBDir(root string) (string, error) {
 	const config, maxConfig = "/etc/mender_grubenv.config", 64 << 10
-	at := func(path string) string { return filepath.Join("/", root, path) }
+	at := func(path string) string { // ".." must not lead out of root
+		return filepath.Join("/", root, filepath.Clean("/"+path))
+	}
 	text, err := readSmall(at(config), maxConfig)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("find GRUB environment: %w", err)

@@ -59,7 +59,7 @@ func (f flatFile) raw(off int, b []byte) {
 
 func (f flatFile) ReadAt(p []byte, off int64) (int, error) {
 	length, start := f.entry()
-	n := copy(p, f.data[start:start+length][min(int(off), length):])
+	n := copy(p, f.data[start : start+length][min(int(off), length):])
 	if n < len(p) {
 		return n, io.EOF
 	}

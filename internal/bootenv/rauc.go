@@ -65,7 +65,8 @@ type RAUCConfig struct {
 //	the other slot    the other slot  Armed: the order is other, running; the
 //	                                  other has one attempt, the running one is
 //	                                  bootable behind it
-//	the running slot  the other slot  Trial: its one attempt is used up
+//	the running slot  the other slot  Trial: its one attempt is used up; the
+//	                  or none         other one is the way back
 //	anything else     the running     Steady; also after a fall back, when the
 //	                                  trial still names the other slot
 //	anything else     the other slot  Inconsistent if the order puts it before
@@ -160,13 +161,17 @@ func (r *RAUC) decide(vars map[string]string) (raucState, error) {
 	s.Default, s.Next = r.booted, r.booted // Steady
 	switch {
 	case s.bootable[r.booted] && (runningFirst || !s.bootable[other]):
+		return s, nil
+	case s.trial == r.name(r.booted) && !s.bootable[r.booted]:
+		s.Phase, s.Default = Trial, other
+	}
+	switch {
 	case s.bootable[other]:
 		s.Next = other
 		switch {
+		case s.Phase == Trial:
 		case s.trial == r.name(other) && s.bootable[r.booted]:
 			s.Phase = Armed
-		case s.trial == r.name(r.booted):
-			s.Phase, s.Default = Trial, other
 		case runningFirst:
 			s.Degraded = append(s.Degraded, fmt.Sprintf("slot %s has no attempt left and is not marked good: slot %s boots next",
 				r.name(r.booted), r.name(other)))
@@ -175,7 +180,7 @@ func (r *RAUC) decide(vars map[string]string) (raucState, error) {
 		}
 	default:
 		s.Degraded = append(s.Degraded, "no slot has an attempt left")
-		if !runningFirst && !r.failedTrial(s) {
+		if s.Phase == Steady && !runningFirst && !r.failedTrial(s) {
 			s.Phase, s.Default, s.Next = Inconsistent, other, other
 		}
 	}

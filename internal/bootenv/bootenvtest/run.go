@@ -70,6 +70,10 @@ func (d *device) reboot() {
 	d.Helper()
 	d.booted = d.Boot(d.T)
 	d.loader = d.Loader(d.booted)
+	if m, ok := d.loader.(bootenv.BootMarker); ok {
+		d.do("MarkBooted", m.MarkBooted(d.Context()))
+		d.quiet("second MarkBooted", nil, func() error { return m.MarkBooted(d.Context()) })
+	}
 }
 
 // state fails the test unless the loader reports the phase and slots.
@@ -162,7 +166,9 @@ func revertSteady(d *device) {
 }
 
 func beforeWrite(d *device) {
-	d.quiet("BeforeWrite when steady", nil, func() error { return d.beforeWrite(b) })
+	d.do("BeforeWrite when steady", d.beforeWrite(b))
+	d.quiet("second BeforeWrite", nil, func() error { return d.beforeWrite(b) })
+	d.state(bootenv.Steady, a, a, a)
 	d.do("Arm", d.arm(b))
 	d.do("BeforeWrite", d.beforeWrite(b))
 	d.state(bootenv.Steady, a, a, a)
