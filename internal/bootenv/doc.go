@@ -5,8 +5,10 @@
 // transaction, so after a power cut at any instant Get returns all old values
 // or all new ones. A [Loader] gives them a meaning: which slot runs, which one
 // boots next, and whether that is a trial. [UBoot] is the store of a U-Boot
-// environment in files and on block devices; [Mender] is the loader that uses
-// the variables of Mender's boot loader integration.
+// environment in files and on block devices, [GRUBMender] that of Mender's GRUB
+// integration, and [GRUBPlain] that of one GRUB environment block. [Mender] is
+// the loader that uses the variables of Mender's boot loader integration,
+// [RAUC] the one that uses those of RAUC's.
 //
 // # U-Boot environment
 //
@@ -16,6 +18,13 @@
 // which one is newer. The flag byte is outside the CRC. /etc/fw_env.config
 // says where the copies are (sources: U-Boot, include/env_internal.h,
 // env/common.c and tools/env/fw_env.c; libubootenv, uboot_env.c).
+//
+// # GRUB environment
+//
+// A block of 1024 bytes holds "name=value" lines behind a signature, and '#' to
+// its end. It has no checksum, and GRUB reads a damaged one up to the damage.
+// GRUB can change a block in place, but not make one (sources: GRUB,
+// lib/envblk.c and commands/loadenv.c; grub-mender-grubenv).
 //
 // # Mender variables
 //

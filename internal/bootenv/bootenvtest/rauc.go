@@ -40,7 +40,7 @@ func BootRAUC(ctx context.Context, store bootenv.Store, dialect bootenv.RAUCDial
 }
 
 func tryUBoot(vars map[string]string) (string, []bootenv.Var, error) {
-	for _, slot := range strings.Fields(vars["BOOT_ORDER"]) {
+	for slot := range strings.FieldsSeq(vars["BOOT_ORDER"]) {
 		left := "BOOT_" + slot + "_LEFT"
 		n, err := strconv.ParseInt(vars[left], 16, 32)
 		if err != nil {
@@ -55,7 +55,7 @@ func tryUBoot(vars map[string]string) (string, []bootenv.Var, error) {
 
 func tryGRUB(vars map[string]string) (string, []bootenv.Var, error) {
 	var change []bootenv.Var
-	for _, slot := range strings.Fields(vars["ORDER"]) {
+	for slot := range strings.FieldsSeq(vars["ORDER"]) {
 		fresh := vars[slot+"_TRY"] == "0"
 		change = append(change, bootenv.Var{Name: slot + "_TRY", Value: "1"})
 		if vars[slot+"_OK"] == "1" && fresh {
