@@ -207,8 +207,12 @@ func plainCut(t *testing.T, text string, pairs []Var, w func(*disk) error) tally
 			y.before++
 		case err == nil && maps.Equal(found, after):
 			y.after++
+		case err == nil:
+			y.bad++
+			y.mix++
 		default:
 			y.bad++
+			y.lost++
 		}
 	})
 	return y
@@ -250,8 +254,10 @@ func TestPowerCutGRUBPlain(t *testing.T) {
 			}))
 		}
 	}
-	t.Logf("plain, accepted            %v", good)
-	t.Logf("plain, refused (%4d)      %v", refused, bad)
+	table := cutTable{format: "plain GRUB environment"}
+	table.add("one sector", cut, good)
+	table.add("two sectors (refused)", cut, bad)
+	table.print(t)
 	if good.bad != 0 || good.after == 0 {
 		t.Errorf("%d of %d states are neither old nor new", good.bad, good.states)
 	}

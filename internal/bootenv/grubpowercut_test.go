@@ -271,7 +271,7 @@ func grubCut(t *testing.T, start []byte, w grubWriter, pairs []Var, before, afte
 			y.after++
 			holds = after
 		default:
-			y.bad++
+			y.spoiled(image)
 			return
 		}
 		if next != nil {
@@ -279,6 +279,19 @@ func grubCut(t *testing.T, start []byte, w grubWriter, pairs []Var, before, afte
 		}
 	})
 	return y
+}
+
+// spoiled counts a state that is neither old nor new: GRUB finds no environment
+// from the second boot on, or it finds a mixture.
+func (y *tally) spoiled(image []byte) {
+	y.bad++
+	d := flatDisk{&disk{data: bytes.Clone(image)}}
+	_, _ = grubtest.Boot(d, grubA, grubB)
+	if len(grubtest.Vars(d.Read(grubtest.Env1))) == 0 {
+		y.lost++
+	} else {
+		y.mix++
+	}
 }
 
 // grubScenario is a change and where it starts.
@@ -325,27 +338,39 @@ func grubSum(t *testing.T, w grubWriter, pads map[string]int, f fault) tally {
 		for _, sc := range grubScenarios() {
 			start := flatImage(grubtest.Image(sc.before.lines(pads[where])...))
 			one := grubCut(t, start, w, sc.pairs, sc.before, sc.before.with(sc.pairs), f, nil)
-			t.Logf("  %-22s %-14s %-10s %v", where, sc.name, f, one)
 			y.add(one)
 		}
 	}
 	return y
 }
 
+// TestPowerCutGRUB cuts the power in every way that the writes allow, and
+// prints what GRUB finds.
 func TestPowerCutGRUB(t *testing.T) {
+	table := &cutTable{format: "Mender's GRUB environment"}
+	t.Run("in place", func(t *testing.T) { cutGRUB(t, table) })
+	t.Run("torn", func(t *testing.T) { cutGRUBTorn(t, table) })
+	t.Run("twice", func(t *testing.T) { cutGRUBTwice(t, table) })
+	t.Run("truncating", func(t *testing.T) { cutGRUBTruncate(t, table) })
+	table.print(t)
+}
+
+func cutGRUB(t *testing.T, table *cutTable) {
+	t.Helper()
 	y := grubSum(t, grubUpdate, grubPads(), cut)
-	t.Logf("grub in place  %-14s %v", cut, y)
+	table.add("in place", cut, y)
 	if y.bad != 0 || y.after == 0 {
 		t.Errorf("%d of %d states are neither old nor new", y.bad, y.states)
 	}
 }
 
-// TestPowerCutGRUBTorn: a sector of env1 that is torn while its lock is set is
+// cutGRUBTorn: a sector of env1 that is torn while its lock is set is
 // the one thing that GRUB's own restore cannot mend: it clears the lock all the
 // same, and from the second boot on reads no environment. Our reader knows
 // better in each of these states, and the next update of ours mends it, before
 // that boot or after it.
-func TestPowerCutGRUBTorn(t *testing.T) {
+func cutGRUBTorn(t *testing.T, table *cutTable) {
+	t.Helper()
 	var all tally
 	for _, sc := range grubScenarios() {
 		start := flatImage(grubtest.Image(sc.before.lines(10)...))
@@ -364,7 +389,7 @@ func TestPowerCutGRUBTorn(t *testing.T) {
 				all.after++
 				return
 			}
-			all.bad++
+			all.spoiled(image)
 			found, err := grubSays(image)
 			if err != nil || found[varPart] != after[varPart] || found[varUpgrade] != after[varUpgrade] || found[varBootcount] != after[varBootcount] {
 				t.Errorf("%s: torn sector: Get = %v, %v, want %v", sc.name, found, err, after)
@@ -376,16 +401,17 @@ func TestPowerCutGRUBTorn(t *testing.T) {
 			}
 		})
 	}
-	t.Logf("grub in place  %-14s %v", torn, all)
+	table.add("in place", torn, all)
 	if all.bad == 0 {
 		t.Error("GRUB survived a torn block: its model is too kind")
 	}
 }
 
-// TestPowerCutGRUBTwice cuts a second update, or GRUB itself, in what the first
+// cutGRUBTwice cuts a second update, or GRUB itself, in what the first
 // cut left behind. GRUB's own writes change a block as a whole: with variables
 // in both sectors a cut may split them, and that is not ours to mend.
-func TestPowerCutGRUBTwice(t *testing.T) {
+func cutGRUBTwice(t *testing.T, table *cutTable) {
+	t.Helper()
 	var updates tally
 	boots := map[bool]*tally{true: {}, false: {}}
 	pads := grubPads()
@@ -409,9 +435,9 @@ func TestPowerCutGRUBTwice(t *testing.T) {
 			})
 		}
 	}
-	t.Logf("second update              %v", updates)
-	t.Logf("GRUB's boot, one sector    %v", *boots[true])
-	t.Logf("GRUB's boot, two sectors   %v", *boots[false])
+	table.add("in place, next update", cut, updates)
+	table.add("GRUB's boot, one sector", cut, *boots[true])
+	table.add("GRUB's boot, two sectors", cut, *boots[false])
 	if bad := updates.bad + boots[true].bad; bad != 0 {
 		t.Errorf("%d states are neither old nor new", bad)
 	}
@@ -427,11 +453,12 @@ func (v grubVars) booted(t *testing.T) grubVars {
 	return grubtest.Vars(d.Read(grubtest.Env1))
 }
 
-// TestPowerCutGRUBTruncate shows that the enumeration can fail, and why nothing
+// cutGRUBTruncate shows that the enumeration can fail, and why nothing
 // is truncated.
-func TestPowerCutGRUBTruncate(t *testing.T) {
+func cutGRUBTruncate(t *testing.T, table *cutTable) {
+	t.Helper()
 	y := grubSum(t, grubTruncate, map[string]int{"small": 10}, cut)
-	t.Logf("grub truncate  %-14s %v", cut, y)
+	table.add("truncating, as its tool", cut, y)
 	if y.bad == 0 {
 		t.Error("truncating writes survived every cut")
 	}
