@@ -42,6 +42,16 @@ func start(c Cmd) (_ *process, err error) {
 	p.cmd.Env = c.Env
 	p.cmd.Dir = cmp.Or(c.Dir, "/")
 	p.cmd.Stdout, p.cmd.Stderr = outPipe, errPipe
+	in, err := stdin(c.Stdin)
+	if err != nil {
+		_, _ = outPipe.Close(), errPipe.Close()
+		_, _ = p.stdout.stop(), p.stderr.stop()
+		return nil, err
+	}
+	if in != nil { // a nil *os.File in the interface would not be /dev/null
+		p.cmd.Stdin = in
+		defer in.Close() // only read by the program
+	}
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL}
 	err = p.cmd.Start()
 	// From here on only the program and its children hold the writing ends.
@@ -52,6 +62,27 @@ func start(c Cmd) (_ *process, err error) {
 	}
 	go p.watch()
 	return p, nil
+}
+
+// stdin returns a file that holds the text, nil if there is none. A pipe can
+// take this much at once, so nobody has to write while the program runs, and a
+// program that reads nothing keeps nobody waiting.
+func stdin(text string) (*os.File, error) {
+	if text == "" {
+		return nil, nil
+	}
+	if len(text) > MaxStdin {
+		return nil, fmt.Errorf("standard input: %d bytes, more than %d", len(text), MaxStdin)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	_, err = w.WriteString(text)
+	if err := errors.Join(err, w.Close()); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
 }
 
 // startError takes the repeated path off. "No such file" is about the working
@@ -127,6 +158,7 @@ func (p *process) reap() (Result, error) {
 	<-p.exited
 	err := p.cmd.Wait()
 	res := Result{ExitCode: -1, Stdout: p.stdout.stop(), Stderr: p.stderr.stop()}
+	res.StdoutCut = p.stdout.tail.cut > 0
 	if _, ok := errors.AsType[*exec.ExitError](err); err != nil && !ok {
 		return res, err
 	}

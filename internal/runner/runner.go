@@ -21,6 +21,10 @@ import (
 const (
 	DefaultGrace   = 5 * time.Second
 	DefaultCapture = 10 << 10 // bytes of each stream
+	// MaxStdin bounds what a program can be given to read, in bytes: what the
+	// smallest pipe holds, so that it is written before the program starts
+	// (source: pipe(7), "Pipe capacity").
+	MaxStdin = 4 << 10
 )
 
 // Errors that [Run] wraps when a program cannot be started.
@@ -38,6 +42,7 @@ type Cmd struct {
 	Args    []string      // without the program's name
 	Dir     string        // working directory; "" is "/"
 	Env     []string      // "NAME=value"; nil inherits ours
+	Stdin   string        // at most MaxStdin bytes; "" is /dev/null
 	Timeout time.Duration // from start to SIGTERM; 0 is without limit
 	Grace   time.Duration // from SIGTERM to SIGKILL; 0 is DefaultGrace
 	Capture int           // bytes to keep of each stream; 0 is DefaultCapture
@@ -51,6 +56,8 @@ type Result struct {
 	// Stdout and Stderr are the ends of what it wrote, raw: see [Printable].
 	// Where the start is cut off, a line in square brackets says so.
 	Stdout, Stderr string
+	// StdoutCut tells that Stdout is not all of it.
+	StdoutCut bool
 }
 
 // OK reports whether the program ended in time and by itself with exit code 0.

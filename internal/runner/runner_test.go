@@ -175,6 +175,28 @@ func TestRunRefuses(t *testing.T) {
 	}
 }
 
+// TestRunStdin: what fits is there to the last byte, and a program that does
+// not read it is none the worse.
+func TestRunStdin(t *testing.T) {
+	full := strings.Repeat("x", MaxStdin)
+	for _, tt := range []struct{ name, stdin, body, want string }{
+		{"short", "a=1\nb=2\n", "cat", "a=1\nb=2\n"},
+		{"as much as fits", full, "cat", full},
+		{"not read", full, "echo done", "done\n"},
+	} {
+		got := run(t, Cmd{Path: program(t, tt.body), Stdin: tt.stdin})
+		if got.Stdout != tt.want || got.StdoutCut {
+			t.Errorf("%s: stdout %d bytes, cut %v, want %d bytes", tt.name, len(got.Stdout), got.StdoutCut, len(tt.want))
+		}
+	}
+	if _, err := Run(t.Context(), Cmd{Path: program(t, "cat"), Stdin: full + "x"}); err == nil {
+		t.Error("more than MaxStdin is accepted")
+	}
+	if got := run(t, Cmd{Path: program(t, "cat"), Stdin: full, Capture: MaxStdin - 1}); !got.StdoutCut {
+		t.Error("StdoutCut = false for more than Capture")
+	}
+}
+
 func TestRunKeepsTheEndOfTheOutput(t *testing.T) {
 	// The pipe is full many times over: a reader that stops would hang here, a
 	// pipe in non-blocking mode would lose what comes last.
