@@ -90,6 +90,9 @@ func inForce(h Health) string {
 	if h.Active < 0 || h.Active >= len(h.Copies) {
 		return ""
 	}
+	if h.Vars < 0 {
+		return " " + h.Copies[h.Active].Place
+	}
 	return fmt.Sprintf(" %s (%d variables)", h.Copies[h.Active].Place, h.Vars)
 }
 

@@ -63,8 +63,8 @@ type Store interface {
 type Health struct {
 	Copies   []CopyHealth
 	Active   int      // index of the copy in force, -1 if none is good
-	Vars     int      // number of stored strings
-	Free     int      // bytes left for strings
+	Vars     int      // number of stored strings, -1 if unknown
+	Free     int      // bytes left for strings, -1 if unknown
 	Atomic   bool     // a power cut during Update leaves all old or all new values
 	Degraded []string // what is not as it should be, one phrase each
 }
