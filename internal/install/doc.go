@@ -25,6 +25,10 @@
 //	9  boot env: confirm                                   new slot; recovery finishes 9 and 10
 //	10 store: name and provides merged, pending removed    new slot
 //
+// Where the boot loader is armed by the reboot itself (bootenv.Caps, Volatile),
+// write 6 is no write, and a cut after 6 or 7 boots the old slot: recovery, which
+// knows one boot from the next, closes the update as failed.
+//
 // Version 1 of the pending state is the one that every Mender client
 // understands; version 2 makes an older client refuse an update that is half
 // way (source: Mender client, standalone state).

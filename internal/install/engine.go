@@ -124,6 +124,11 @@ type Event struct {
 	Detail   string
 }
 
+// RebootArgument is what the reboot that starts a trial must pass to the
+// firmware, "" if any reboot will do. A reboot for another reason must not pass
+// it.
+func (e *Engine) RebootArgument() string { return e.Loader.Caps().RebootArgument }
+
 func (e *Engine) report(ev Event) {
 	if e.Report != nil {
 		e.Report(ev)

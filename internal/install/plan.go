@@ -30,6 +30,9 @@ var (
 	ErrTooLarge = errors.New("image is larger than the partition")
 	// ErrMounted means that the slot to write is in use as a file system.
 	ErrMounted = errors.New("partition is mounted")
+	// ErrNoBootID means that nothing would tell an update that waits for its
+	// reboot from one whose trial failed.
+	ErrNoBootID = errors.New("the boot loader needs to know one boot from the next, and the kernel gives no boot_id")
 )
 
 // Plan is an update that nothing speaks against. It is good for one
@@ -83,6 +86,9 @@ func (e *Engine) Plan(ctx context.Context, a *artifact.Artifact) (*Plan, error) 
 		return nil, err
 	}
 	target := e.Slots.Inactive()
+	if e.Loader.Caps().Volatile && e.BootID == "" {
+		return nil, fmt.Errorf("arm slot %s: %w", target, ErrNoBootID)
+	}
 	if err := e.Loader.CheckArm(ctx, target); err != nil {
 		return nil, fmt.Errorf("arm slot %s: %w", target, err)
 	}

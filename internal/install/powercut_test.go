@@ -14,7 +14,10 @@ import (
 // every write of the recovery from that. After each cut a whole system must
 // boot, and the device must find its way, alone, to a state in which record,
 // boot environment and running slot agree.
-func TestPowerCut(t *testing.T) {
+func TestPowerCut(t *testing.T) { cutEverywhere(t, newMachine) }
+
+func cutEverywhere(t *testing.T, newMachine func() *machine) {
+	t.Helper()
 	type outcome struct{ cuts, stillOld, alreadyNew int }
 	var sum outcome
 	for _, keep := range []bool{false, true} {
@@ -128,6 +131,7 @@ func lifeWithCut(t *testing.T, m *machine, after int) bool {
 		return false
 	}
 	used := m.writes
+	m.argument = m.engine(t).RebootArgument()
 	m.powerOn()
 	m.cutAfter = after - used
 	if _, err := bootCheck(t, m.engine(t)); err != nil && !m.off {
@@ -184,6 +188,7 @@ func installAgain(t *testing.T, m *machine) {
 		t.Errorf("install again: %v", err)
 		return
 	}
+	m.argument = m.engine(t).RebootArgument()
 	if got := settle(t, m); got != "release-2" {
 		t.Errorf("%q runs after installing again", got)
 	}

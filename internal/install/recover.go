@@ -16,7 +16,8 @@ type Action uint8
 const (
 	// ActionNone: nothing is pending.
 	ActionNone Action = iota
-	// ActionReboot: the new slot is armed in this very boot; reboot to try it.
+	// ActionReboot: the new slot is armed in this very boot; reboot to try it,
+	// with the boot loader's reboot argument if it has one.
 	ActionReboot
 	// ActionDecide: the new slot runs on trial; commit it or roll it back.
 	ActionDecide
@@ -52,6 +53,9 @@ type situation struct {
 	// artifact. It tells old from new where the pending state, written by
 	// another client, does not name its slots.
 	nameRuns bool
+	// volatile: what was armed holds for the next reboot only, and the phase
+	// says Steady until then (see bootenv.Caps).
+	volatile bool
 }
 
 // decide picks the way on from what a run finds. It is pure: the power may
@@ -90,6 +94,9 @@ func decide(s situation) Action {
 	default: // Steady
 		if onTarget { // permanent already: the record must say what is true
 			return ActionFinish
+		}
+		if s.volatile && waiting(s.pending) && s.knownSameBoot() {
+			return ActionReboot // armed by the argument of the reboot to come
 		}
 		return ActionFail
 	}
@@ -134,6 +141,14 @@ func (s situation) sameBoot() bool {
 	return s.pending.BootID == "" || s.bootID == "" || s.pending.BootID == s.bootID
 }
 
+// knownSameBoot tells the same for a volatile boot loader, where only the boot
+// identifier tells an update that waits for its reboot from one that failed:
+// if it is unknown, nothing may be assumed. [Engine.Plan] sees to it that it is
+// known.
+func (s situation) knownSameBoot() bool {
+	return s.bootID != "" && s.pending.BootID == s.bootID
+}
+
 func waiting(p *state.Pending) bool {
 	return p.Version == 1 || p.InState == state.BeforeArtifactCommitEnter
 }
@@ -170,7 +185,7 @@ func (e *Engine) inspect(ctx context.Context) (status, error) {
 	if err != nil {
 		return status{}, err
 	}
-	s := situation{pending: r.Pending, phase: env.Phase, booted: e.Slots.Booted, bootID: e.BootID}
+	s := situation{pending: r.Pending, phase: env.Phase, booted: e.Slots.Booted, bootID: e.BootID, volatile: e.Loader.Caps().Volatile}
 	// A name that the update does not change proves nothing.
 	s.nameRuns = r.Pending != nil && e.RunningName != "" && e.RunningName == r.Pending.ArtifactName && r.ArtifactName != e.RunningName
 	return status{record: r, env: env, action: decide(s)}, nil

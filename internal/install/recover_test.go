@@ -22,12 +22,13 @@ func TestDecideDomain(t *testing.T) {
 			for _, targetSlot := range []string{"", "A", "B"} {
 				for _, inState := range allInStates {
 					for _, sameBoot := range []bool{true, false} {
-						for _, nameRuns := range []bool{true, false} {
+						for flags := range 4 {
+							nameRuns, volatile := flags&1 != 0, flags&2 != 0
 							p := &state.Pending{Version: 2, InState: inState, TargetSlot: targetSlot, BootID: "this"}
 							if inState == "" {
 								p.Version = 1
 							}
-							s := situation{pending: p, phase: phase, booted: booted, bootID: "this", nameRuns: nameRuns}
+							s := situation{pending: p, phase: phase, booted: booted, bootID: "this", nameRuns: nameRuns, volatile: volatile}
 							if !sameBoot {
 								p.BootID = "another"
 							}
@@ -48,8 +49,8 @@ func checkDecision(t *testing.T, s situation, got Action) {
 	waits := p.Version == 1 || p.InState == state.BeforeArtifactCommitEnter
 	fail := func(rule string) {
 		t.Helper()
-		t.Errorf("phase %v, booted %v, target %q, state %q (version %d), same boot %v, name runs %v: %v; but %s",
-			s.phase, s.booted, p.TargetSlot, p.InState, p.Version, p.BootID == s.bootID, s.nameRuns, got, rule)
+		t.Errorf("phase %v, booted %v, target %q, state %q (version %d), same boot %v, name runs %v, volatile %v: %v; but %s",
+			s.phase, s.booted, p.TargetSlot, p.InState, p.Version, p.BootID == s.bootID, s.nameRuns, s.volatile, got, rule)
 	}
 	if got == ActionNone {
 		fail("a pending record never calls for nothing")
@@ -57,7 +58,8 @@ func checkDecision(t *testing.T, s situation, got Action) {
 	if got == ActionDecide && s.phase != bootenv.Trial {
 		fail("only a trial can be committed or rolled back")
 	}
-	if got == ActionReboot && (s.phase != bootenv.Armed || p.BootID != s.bootID) {
+	armed := s.phase == bootenv.Armed || s.volatile && s.phase == bootenv.Steady
+	if got == ActionReboot && (!armed || p.BootID != s.bootID) {
 		fail("a reboot helps only in the boot that armed")
 	}
 	if got == ActionFinish && s.phase != bootenv.Steady {
@@ -79,7 +81,11 @@ func checkDecision(t *testing.T, s situation, got Action) {
 	if s.phase == bootenv.Trial && onTarget && waits && got != ActionDecide {
 		fail("this is the trial that was asked for")
 	}
-	if s.phase == bootenv.Steady && !onTarget && got != ActionFail {
+	asked := s.volatile && waits && p.BootID == s.bootID
+	if s.phase == bootenv.Steady && !onTarget && asked && got != ActionReboot {
+		fail("the reboot that tries it is still to come")
+	}
+	if s.phase == bootenv.Steady && !onTarget && !asked && got != ActionFail {
 		fail("the boot loader went back")
 	}
 }
@@ -110,6 +116,20 @@ func TestOtherClientsRecord(t *testing.T) {
 	} {
 		if got := decide(tt.s); got != tt.want {
 			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
+// TestVolatileBootID: where the boot cannot be told, an update that a volatile
+// boot loader did not start is not waited for.
+func TestVolatileBootID(t *testing.T) {
+	for _, tt := range []struct {
+		recorded, now string
+		want          Action
+	}{{"this", "this", ActionReboot}, {"this", "next", ActionFail}, {"this", "", ActionFail}, {"", "this", ActionFail}, {"", "", ActionFail}} {
+		p := &state.Pending{Version: 1, TargetSlot: "B", BootID: tt.recorded}
+		if got := decide(situation{pending: p, booted: bootenv.A, bootID: tt.now, volatile: true}); got != tt.want {
+			t.Errorf("armed in boot %q, now boot %q: %v, want %v", tt.recorded, tt.now, got, tt.want)
 		}
 	}
 }

@@ -39,6 +39,10 @@ type machine struct {
 	record state.Record
 	boots  int
 	booted bootenv.Slot
+	// tryboot makes it a device whose boot loader tries a slot only if the
+	// reboot asks for it; argument is what the next reboot passes.
+	tryboot, trying bool
+	argument        string
 
 	off       bool
 	writes    int      // so far, in this life
@@ -83,7 +87,7 @@ func (m *machine) write(what string) error {
 }
 
 func (m *machine) cut() {
-	m.off = true
+	m.off, m.argument = true, ""
 	for i, d := range m.dirty {
 		if d != nil && m.keep {
 			m.slots[i] = d
@@ -98,6 +102,10 @@ func (m *machine) powerOn() {
 	m.off, m.writes, m.cutAfter = false, 0, -1
 	m.dirty = [2][]byte{}
 	m.boots++
+	if m.tryboot {
+		m.startTryboot()
+		return
+	}
 	if m.env["upgrade_available"] == "1" {
 		count, _ := strconv.Atoi(m.env["bootcount"])
 		m.env["bootcount"] = strconv.Itoa(count + 1)
@@ -152,7 +160,7 @@ func (m *machine) engine(t *testing.T) *Engine {
 	return &Engine{
 		DeviceType:  "test-device",
 		Slots:       Slots{A: part(0), B: part(1), Booted: m.booted},
-		Loader:      bootenv.NewMender(envStore{m}, bootenv.Parts{A: 2, B: 3}, m.booted),
+		Loader:      m.loader(),
 		Store:       recordStore{m},
 		Scripts:     scriptLog{m},
 		OpenTarget:  func(p slot.Partition) (Target, error) { return &target{m: m, i: p.Number - 2}, nil },
@@ -161,6 +169,13 @@ func (m *machine) engine(t *testing.T) *Engine {
 		Now:         func() time.Time { return time.Unix(0, 0) },
 		RunningName: m.running(t),
 	}
+}
+
+func (m *machine) loader() bootenv.Loader {
+	if m.tryboot {
+		return trybootLoader{m}
+	}
+	return bootenv.NewMender(envStore{m}, bootenv.Parts{A: 2, B: 3}, m.booted)
 }
 
 // envStore is a boot environment whose Update is one write.
