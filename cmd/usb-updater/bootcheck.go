@@ -56,7 +56,7 @@ func (a *agent) bootCheck(ctx context.Context) (report.Code, error) {
 		}
 		a.remember(d, store, res)
 		if action == install.ActionRollback || errors.Is(res.err, install.ErrRolledBack) && action != install.ActionFail {
-			if _, err := a.reboot(d, "return to the previous system"); err != nil {
+			if _, err := a.reboot(d, "return to the previous system", ""); err != nil {
 				return res.code, errors.Join(res.err, err)
 			}
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"time"
@@ -69,7 +70,7 @@ func (a *agent) update(ctx context.Context) (report.Code, error) {
 		if err != nil {
 			return code, err
 		}
-		return a.reboot(d, "try the new system")
+		return a.reboot(d, "try the new system", e.RebootArgument())
 	})
 }
 
@@ -80,7 +81,7 @@ func (a *agent) notReady(d *device.Device, store *state.Store, err error) (repor
 		return codeOf(err, report.BootEnvFailed), err
 	}
 	a.remember(d, store, result{code: report.TrialFailed, err: err})
-	if _, rebootErr := a.reboot(d, "return to the previous system"); rebootErr != nil {
+	if _, rebootErr := a.reboot(d, "return to the previous system", ""); rebootErr != nil {
 		err = errors.Join(err, rebootErr)
 	}
 	return report.TrialFailed, err
@@ -144,18 +145,23 @@ func (a *agent) remember(d *device.Device, store *state.Store, res result) {
 	}
 }
 
-// reboot starts the reboot that the update needs, or leaves it to others.
-func (a *agent) reboot(d *device.Device, why string) (report.Code, error) {
+// reboot starts the reboot that the update needs, or leaves it to others. The
+// argument is what it passes to the firmware, "" if nothing.
+func (a *agent) reboot(d *device.Device, why, argument string) (report.Code, error) {
+	with := ""
+	if argument != "" {
+		with = fmt.Sprintf(", with the argument %q", argument)
+	}
 	switch {
 	case d.Agent.Reboot == config.RebootNever:
-		a.log.Info().Msg("a reboot is required to " + why)
+		a.log.Info().Msg("a reboot is required to " + why + with)
 		return report.OK, nil
 	case d.Simulated():
-		a.log.Info().Msg("rebooting to " + why)
-		return rebooted(simulateReboot(d))
+		a.log.Info().Msg("rebooting to " + why + with)
+		return rebooted(simulateReboot(d, argument))
 	default:
-		a.log.Info().Msg("rebooting to " + why)
-		return rebooted(reboot())
+		a.log.Info().Msg("rebooting to " + why + with)
+		return rebooted(reboot(argument))
 	}
 }
 
@@ -167,11 +173,12 @@ func rebooted(err error) (report.Code, error) {
 }
 
 // rebootFile tells the driver of a simulated device that a reboot is wanted.
+// It holds the reboot argument.
 const rebootFile = "reboot-requested"
 
-func simulateReboot(d *device.Device) error {
+func simulateReboot(d *device.Device, argument string) error {
 	if err := os.MkdirAll(d.RunDir(), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return os.WriteFile(d.RunDir()+"/"+rebootFile, nil, 0o600)
+	return os.WriteFile(d.RunDir()+"/"+rebootFile, []byte(argument), 0o600)
 }
