@@ -31,6 +31,7 @@ var codes = []struct {
 	{report.BootEnvFailed, []error{
 		install.ErrInconsistent, bootenv.ErrNotFound, bootenv.ErrCorrupt, bootenv.ErrUnsupported, bootenv.ErrBusy, bootenv.ErrNoSpace,
 		bootenv.ErrReadOnlyVar, bootenv.ErrNotAtomic, bootenv.ErrVerify, bootenv.ErrCanary, bootenv.ErrMismatch,
+		bootenv.ErrProgram, install.ErrNoBootID,
 	}},
 }
 

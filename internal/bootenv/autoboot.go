@@ -2,7 +2,6 @@ package bootenv
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"strconv"
 )
@@ -140,16 +139,13 @@ func (a *autoboot) with(all, try int) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// errNoAutoboot means that a file is not an autoboot.txt with two slots.
-var errNoAutoboot = errors.New("no tryboot_a_b=1 in it")
-
-// looksLikeAutoboot tells whether the text means to be one, whatever is wrong
-// with it.
-func looksLikeAutoboot(text []byte) error {
+// looksLikeAutoboot tells whether the text means to select a slot, whatever
+// else is wrong with it.
+func looksLikeAutoboot(text []byte) bool {
 	for line := range bytes.Lines(text) {
 		if bytes.HasPrefix(bytes.TrimSpace(line), []byte("tryboot_a_b=1")) {
-			return nil
+			return true
 		}
 	}
-	return errNoAutoboot
+	return false
 }

@@ -218,10 +218,10 @@ type recorded struct {
 	Name, Config string
 	Files        map[string]struct{ Z, Symlink string }
 	Set          *struct{ Script string }
-	Expect       map[string]answer
+	Expect       map[string]recordedAnswer
 }
 
-type answer struct {
+type recordedAnswer struct {
 	RC     json.RawMessage `json:"rc"`
 	Out    []string        `json:"out"`
 	SetRC  json.RawMessage `json:"set_rc"`
@@ -257,7 +257,7 @@ func distill(t *testing.T, path string) vectorSet {
 			v.Error = "corrupt"
 		}
 		if r.Set != nil {
-			v.Set = script(r.Set.Script)
+			v.Set = scriptLines(r.Set.Script)
 			v.Refused = string(ours.SetRC) != "0"
 			if len(ours.Wrote) > 0 {
 				v.Wrote = ours.Wrote[0]
@@ -348,7 +348,7 @@ func fold(printed []string) []string {
 }
 
 // script splits the input of fw_setenv.
-func script(text string) (set []string) {
+func scriptLines(text string) (set []string) {
 	for line := range strings.SplitSeq(text, "\n") {
 		if line = strings.Trim(line, "\r"); line != "" && line[0] != '#' {
 			set = append(set, line)

@@ -3,6 +3,8 @@ package config
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -39,17 +41,57 @@ type Agent struct {
 	// AllowSingleCopy accepts a boot environment without a second copy, in
 	// which a power cut during a write can lose all variables.
 	AllowSingleCopy bool
+	// BootLoader says how the boot loader is driven: one of [BootLoaders], of
+	// which [BootLoaderAuto] finds out.
+	BootLoader string
+	// BootLoaderProgram is the program that stands for the boot loader if
+	// BootLoader is "custom".
+	BootLoaderProgram string
+	// BootLoaderTimeoutSeconds bounds each run of a program that drives the
+	// boot loader.
+	BootLoaderTimeoutSeconds int
+	// TrybootFile is autoboot.txt; "" looks in the usual places.
+	TrybootFile string
+	// TrybootPartA and TrybootPartB are the boot partitions of the slots, as
+	// autoboot.txt counts them; 0 is none.
+	TrybootPartA, TrybootPartB int
+	// RAUCNames are the boot names of slots A and B where the boot script is
+	// one of RAUC's kind.
+	RAUCNames []string
+	// RAUCAttempts is how often rauc-uboot's script may start a permanent slot
+	// whose starts nobody reports; 0 is without end.
+	RAUCAttempts int
+	// GRUBEnvFile is the environment block of rauc-grub; "" looks in the usual
+	// places.
+	GRUBEnvFile string
 }
+
+// BootLoaderAuto lets the device say which boot loader it has.
+const BootLoaderAuto = "auto"
+
+// BootLoaders returns the values that BootLoader may have.
+func BootLoaders() []string {
+	return []string{BootLoaderAuto, "uboot", "grub-mender", "rauc-uboot", "rauc-grub", "tryboot", "command", bootLoaderCustom}
+}
+
+const bootLoaderCustom = "custom"
+
+// maxBootPartition is the largest partition number of autoboot.txt that is
+// believed.
+const maxBootPartition = 255
 
 // DefaultAgent is an absent usb-updater.conf.
 func DefaultAgent() Agent {
 	return Agent{
-		Reboot:               RebootAuto,
-		MaxAttempts:          1,
-		FileSystems:          []string{"vfat", "exfat", "ext4", "iso9660"},
-		HealthDir:            "/etc/usb-updater/health.d",
-		HealthTimeoutSeconds: 60,
-		VerifyWritten:        true,
+		Reboot:                   RebootAuto,
+		MaxAttempts:              1,
+		FileSystems:              []string{"vfat", "exfat", "ext4", "iso9660"},
+		HealthDir:                "/etc/usb-updater/health.d",
+		HealthTimeoutSeconds:     60,
+		VerifyWritten:            true,
+		BootLoader:               BootLoaderAuto,
+		BootLoaderTimeoutSeconds: 30,
+		RAUCNames:                []string{"A", "B"},
 	}
 }
 
@@ -78,7 +120,48 @@ func (a Agent) check() error {
 	case !filepath.IsAbs(a.HealthDir):
 		return fmt.Errorf("\"HealthDir\" is %q, want an absolute path", a.HealthDir)
 	}
+	return a.checkBootLoader()
+}
+
+func (a Agent) checkBootLoader() error {
+	custom := a.BootLoader == bootLoaderCustom
+	switch {
+	case !slices.Contains(BootLoaders(), a.BootLoader):
+		return fmt.Errorf("\"BootLoader\" is %.64q, want one of %q", a.BootLoader, BootLoaders())
+	case custom && !filepath.IsAbs(a.BootLoaderProgram):
+		return fmt.Errorf("\"BootLoaderProgram\" is %.64q, want an absolute path", a.BootLoaderProgram)
+	case !custom && a.BootLoaderProgram != "":
+		return fmt.Errorf("\"BootLoaderProgram\" is set, but \"BootLoader\" is %q, not \"custom\"", a.BootLoader)
+	case a.BootLoaderTimeoutSeconds < 1:
+		return fmt.Errorf("\"BootLoaderTimeoutSeconds\" is %d, want at least 1", a.BootLoaderTimeoutSeconds)
+	case a.TrybootFile != "" && !filepath.IsAbs(a.TrybootFile):
+		return fmt.Errorf("\"TrybootFile\" is %.64q, want an absolute path", a.TrybootFile)
+	case len(a.RAUCNames) != 2 || !isRAUCName(a.RAUCNames[0]) || !isRAUCName(a.RAUCNames[1]) || a.RAUCNames[0] == a.RAUCNames[1]:
+		return fmt.Errorf("\"RAUCNames\" is %.64q, want the boot names of two slots", a.RAUCNames)
+	case a.RAUCAttempts < 0 || a.RAUCAttempts > maxRAUCAttempts:
+		return fmt.Errorf("\"RAUCAttempts\" is %d, want 0 to %d", a.RAUCAttempts, maxRAUCAttempts)
+	case a.GRUBEnvFile != "" && !filepath.IsAbs(a.GRUBEnvFile):
+		return fmt.Errorf("\"GRUBEnvFile\" is %.64q, want an absolute path", a.GRUBEnvFile)
+	case a.TrybootPartA == 0 && a.TrybootPartB == 0:
+		return nil
+	case min(a.TrybootPartA, a.TrybootPartB) < 1 || max(a.TrybootPartA, a.TrybootPartB) > maxBootPartition || a.TrybootPartA == a.TrybootPartB:
+		return fmt.Errorf("\"TrybootPartA\" is %d and \"TrybootPartB\" is %d, want two partition numbers", a.TrybootPartA, a.TrybootPartB)
+	}
 	return nil
+}
+
+// maxRAUCAttempts is what every boot script can count.
+const maxRAUCAttempts = 1<<31 - 1
+
+// isRAUCName reports whether s can be part of a boot loader's variable.
+func isRAUCName(s string) bool {
+	const maxName = 32
+	return s != "" && len(s) <= maxName && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == ""
+}
+
+// BootLoaderTimeout bounds each run of a program that drives the boot loader.
+func (a Agent) BootLoaderTimeout() time.Duration {
+	return time.Duration(a.BootLoaderTimeoutSeconds) * time.Second
 }
 
 // HealthTimeout bounds one health check.

@@ -68,7 +68,8 @@ func TestLoadMenderErrors(t *testing.T) {
 		{"trailing", Files{Main: file(t, `{} {}`)}, "something follows"},
 		{"both kinds of keys", Files{Main: file(t, `{"ArtifactVerifyKey": "a", "ArtifactVerifyKeys": ["b"]}`)}, "use one"},
 		{"negative", Files{Main: file(t, `{"StateScriptTimeoutSeconds": -1}`)}, "negative"},
-		{"boot utilities", Files{Main: file(t, `{"BootUtilitiesSetActivePart": "x"}`)}, "not supported"},
+		{"boot utilities", Files{Main: file(t, `{"BootUtilitiesSetActivePart": "x"}`)}, "set both"},
+		{"both boot utilities", Files{Main: file(t, `{"BootUtilitiesSetActivePart": "x", "BootUtilitiesGetNextActivePart": "y"}`)}, ""},
 		{"too large", Files{Main: file(t, strings.Repeat(" ", maxFile+1))}, "larger than"},
 	}
 	for _, tt := range tests {
@@ -104,6 +105,15 @@ func TestLoadAgent(t *testing.T) {
 		{"file systems", `{"FileSystems": []}`, "FileSystems"},
 		{"health directory", `{"HealthDir": ""}`, "HealthDir"},
 		{"relative health directory", `{"HealthDir": "health.d"}`, "absolute"},
+		{"boot loader", `{"BootLoader": "lilo"}`, `"BootLoader" is "lilo"`},
+		{"tryboot", `{"BootLoader": "tryboot", "TrybootFile": "/boot/autoboot.txt", "TrybootPartA": 2, "TrybootPartB": 3}`, ""},
+		{"one tryboot partition", `{"TrybootPartA": 2}`, "TrybootPartB"},
+		{"same tryboot partition", `{"TrybootPartA": 2, "TrybootPartB": 2}`, "two partition numbers"},
+		{"relative tryboot file", `{"TrybootFile": "autoboot.txt"}`, "absolute"},
+		{"custom", `{"BootLoader": "custom", "BootLoaderProgram": "/usr/lib/board/slots"}`, ""},
+		{"custom without a program", `{"BootLoader": "custom"}`, "BootLoaderProgram"},
+		{"program without custom", `{"BootLoaderProgram": "/x"}`, `not "custom"`},
+		{"boot loader time", `{"BootLoaderTimeoutSeconds": 0}`, "BootLoaderTimeoutSeconds"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := LoadAgent(file(t, tt.content), true)

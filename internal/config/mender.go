@@ -30,8 +30,8 @@ type Mender struct {
 	StateScriptRetryIntervalSeconds int
 	StateScriptRetryTimeoutSeconds  int
 
-	// Tools that stand in for the native boot environment. They are not
-	// supported; a device that needs them is refused rather than guessed at.
+	// Tools that stand in for the native boot environment: names or absolute
+	// paths. Both or neither must be set.
 	BootUtilitiesSetActivePart     string
 	BootUtilitiesGetNextActivePart string
 }
@@ -67,8 +67,8 @@ func (m Mender) check() error {
 		return errors.New("mender.conf: both ArtifactVerifyKey and ArtifactVerifyKeys are set: use one")
 	case m.StateScriptTimeoutSeconds < 0, m.StateScriptRetryIntervalSeconds < 0, m.StateScriptRetryTimeoutSeconds < 0:
 		return errors.New("mender.conf: a StateScript…Seconds value is negative")
-	case m.BootUtilitiesSetActivePart != "" || m.BootUtilitiesGetNextActivePart != "":
-		return errors.New("mender.conf: BootUtilitiesSetActivePart and BootUtilitiesGetNextActivePart are not supported")
+	case (m.BootUtilitiesSetActivePart == "") != (m.BootUtilitiesGetNextActivePart == ""):
+		return errors.New("mender.conf: of BootUtilitiesSetActivePart and BootUtilitiesGetNextActivePart only one is set: set both")
 	}
 	return nil
 }

@@ -11,7 +11,6 @@ package device
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -202,7 +201,7 @@ func (d *Device) Engine(store install.Store) (*install.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	env, err := d.bootEnv()
+	boot, err := d.Boot(slots)
 	if err != nil {
 		return nil, err
 	}
@@ -213,7 +212,7 @@ func (d *Device) Engine(store install.Store) (*install.Engine, error) {
 	return &install.Engine{
 		DeviceType:  deviceType,
 		Slots:       slots,
-		Loader:      bootenv.NewMender(env, bootenv.Parts{A: slots.A.Number, B: slots.B.Number}, slots.Booted),
+		Loader:      boot.Loader,
 		Store:       store,
 		Scripts:     d.scriptRunner(),
 		OpenTarget:  func(p slot.Partition) (install.Target, error) { return slot.OpenWriter(p) },
@@ -264,64 +263,11 @@ func (d *Device) OwnStorage(slots install.Slots) ([]uint64, error) {
 	if unix.Major(st.Dev) != 0 { // not on an overlay or in memory
 		own = append(own, st.Dev)
 	}
-	env, err := d.envConfig()
+	boot, err := d.bootStorage()
 	if err != nil {
 		return nil, err
 	}
-	for _, c := range env.Copies {
-		if id, err := slot.Identify(c.Path); err == nil && id.Block {
-			own = append(own, id.Dev)
-		}
-	}
-	return own, nil
-}
-
-// envConfig reads where the boot environment is.
-func (d *Device) envConfig() (bootenv.FwEnvConfig, error) {
-	path := d.Path("/etc/fw_env.config")
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return bootenv.FwEnvConfig{}, fmt.Errorf("boot environment: %w", err)
-	}
-	namespace, err := d.envNamespace()
-	if err != nil {
-		return bootenv.FwEnvConfig{}, fmt.Errorf("boot environment: %w", err)
-	}
-	cfg, err := bootenv.ParseFwEnvConfig(b, namespace)
-	if err != nil {
-		return bootenv.FwEnvConfig{}, fmt.Errorf("boot environment: %s: %w", path, err)
-	}
-	for i := range cfg.Copies {
-		cfg.Copies[i].Path = d.Path(cfg.Copies[i].Path)
-	}
-	for i := range cfg.Locks {
-		cfg.Locks[i] = d.Path(cfg.Locks[i])
-	}
-	return cfg, nil
-}
-
-// envNamespace returns the part of an fw_env.config that the device tree names,
-// "" where it names none (source: libubootenv, fw_printenv.c).
-func (d *Device) envNamespace() (string, error) {
-	b, err := os.ReadFile(d.Path("/proc/device-tree/chosen/u-boot,env-config"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
-	}
-	return strings.TrimRight(string(b), "\x00"), err
-}
-
-func (d *Device) bootEnv() (bootenv.Store, error) {
-	cfg, err := d.envConfig()
-	if err != nil {
-		return nil, err
-	}
-	locks := []string{d.Path("/run/fw_printenv.lock"), d.Path("/var/lock/fw_printenv.lock")}
-	return bootenv.OpenUBoot(bootenv.UBootConfig{
-		Copies:          cfg.Copies,
-		AllowSingleCopy: d.Agent.AllowSingleCopy,
-		Locks:           append(locks, cfg.Locks...),
-		WriteList:       cfg.WriteList,
-	})
+	return append(own, boot...), nil
 }
 
 // bootID tells boots apart; "" where the kernel does not say.

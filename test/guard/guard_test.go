@@ -155,7 +155,7 @@ func TestExampleConfiguration(t *testing.T) {
 	}
 	for _, settings := range []any{config.Agent{}, config.Mender{}} {
 		for _, f := range reflect.VisibleFields(reflect.TypeOf(settings)) {
-			if !strings.Contains(string(doc), "`"+f.Name+"`") && !strings.HasPrefix(f.Name, "BootUtilities") {
+			if !strings.Contains(string(doc), "`"+f.Name+"`") {
 				t.Errorf("docs/configuration.md lacks the key %s", f.Name)
 			}
 		}
