@@ -2,6 +2,7 @@ package bootenv_test
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,12 +32,10 @@ func tree(t *testing.T, files map[string]string) string {
 }
 
 // with returns all files of the maps.
-func with(maps ...map[string]string) map[string]string {
+func with(parts ...map[string]string) map[string]string {
 	all := map[string]string{}
-	for _, m := range maps {
-		for k, v := range m {
-			all[k] = v
-		}
+	for _, m := range parts {
+		maps.Copy(all, m)
 	}
 	return all
 }

@@ -184,12 +184,17 @@ func (d *Device) Slots() (install.Slots, error) {
 	if err != nil {
 		return install.Slots{}, fmt.Errorf("RootfsPartB: %w", err)
 	}
-	booted, err := slot.Booted([2]slot.Partition{a, b}, slot.Root{Dir: d.Path("/"), Simulated: d.Simulated()})
+	booted, err := slot.Booted([2]slot.Partition{a, b}, d.root())
 	if err != nil {
 		return install.Slots{}, err
 	}
 	return install.Slots{A: a, B: b, Booted: [2]bootenv.Slot{bootenv.A, bootenv.B}[booted]}, nil
 }
+
+func (d *Device) root() slot.Root { return slot.Root{Dir: d.Path("/"), Simulated: d.Simulated()} }
+
+// BootedBy says in words what tells which slot runs.
+func (d *Device) BootedBy() (string, error) { return d.root().Evidence() }
 
 // Engine puts the engine together over an open store.
 func (d *Device) Engine(store install.Store) (*install.Engine, error) {

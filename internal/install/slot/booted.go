@@ -40,14 +40,12 @@ func Booted(parts [2]Partition, root Root) (int, error) {
 	if parts[0].ID == parts[1].ID {
 		return 0, fmt.Errorf("RootfsPartA %s and RootfsPartB %s are the same partition", parts[0].Path, parts[1].Path)
 	}
-	if !root.Simulated {
-		var st unix.Stat_t
-		if err := unix.Stat(root.Dir, &st); err != nil {
-			return 0, fmt.Errorf("stat %s: %w", root.Dir, err)
-		}
-		if unix.Major(st.Dev) != 0 { // 0: overlay, tmpfs, btrfs and other anonymous devices
-			return index(parts, ID{Block: true, Dev: st.Dev})
-		}
+	dev, ok, err := root.device()
+	if err != nil {
+		return 0, err
+	}
+	if ok {
+		return index(parts, ID{Block: true, Dev: dev})
 	}
 	spec, err := rootParameter(filepath.Join(root.Dir, "proc/cmdline"))
 	if err != nil {
@@ -62,6 +60,35 @@ func Booted(parts [2]Partition, root Root) (int, error) {
 		return 0, fmt.Errorf("kernel command line root=%s: %w", spec, cause(err))
 	}
 	return index(parts, id)
+}
+
+// device returns the device number of the mounted root, if that names a
+// partition.
+func (r Root) device() (dev uint64, ok bool, err error) {
+	if r.Simulated {
+		return 0, false, nil
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(r.Dir, &st); err != nil {
+		return 0, false, fmt.Errorf("stat %s: %w", r.Dir, err)
+	}
+	return st.Dev, unix.Major(st.Dev) != 0, nil // 0: overlay, tmpfs, btrfs and other anonymous devices
+}
+
+// Evidence says in words what tells [Booted] which slot runs.
+func (r Root) Evidence() (string, error) {
+	dev, ok, err := r.device()
+	switch {
+	case err != nil:
+		return "", err
+	case ok:
+		return fmt.Sprintf("the device number %d:%d of /", unix.Major(dev), unix.Minor(dev)), nil
+	}
+	spec, err := rootParameter(filepath.Join(r.Dir, "proc/cmdline"))
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("root=%.64s on the kernel command line", spec), nil
 }
 
 func index(parts [2]Partition, id ID) (int, error) {
