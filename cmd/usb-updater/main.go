@@ -70,6 +70,7 @@ func verbs() []verb {
 		{"check", "FILE", "verify an artifact to its last byte, without a device, and tell what it is", 1, (*agent).checkArtifact},
 		{"boot-check", "", "after a trial boot: check the system, commit it or roll it back", 0, (*agent).bootCheck},
 		{"status", "", "tell what runs, what is pending and how the last run ended", 0, (*agent).status},
+		{"doctor", "", "look for all that an update needs on this device; changes nothing", 0, (*agent).doctor},
 		{"scan", "", "run for every stick that is plugged in", 0, (*agent).scan},
 		{"watch", "", "run for every stick that comes; for systems without systemd", 0, (*agent).watch},
 		{"codes", "", "print the result codes", 0, (*agent).codes},
@@ -228,7 +229,7 @@ Options:
   --mender-config FILE   Mender's configuration (/etc/mender/mender.conf)
   --data DIR             Mender's data directory (/var/lib/mender)
   --dry-run              run: decide, but write nothing
-  --json                 list, status, check: print JSON
+  --json                 list, status, check, doctor: print JSON
   --key FILE             check: a public key that must have signed; may be repeated
   --device-type TYPE     check: the device's type
   --provides FILE        check: what the device provides, a JSON object of strings

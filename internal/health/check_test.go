@@ -193,3 +193,24 @@ func TestRunBoundsOutput(t *testing.T) {
 		t.Errorf("Output has %d bytes and ends in %.20q", len(got.Output), got.Output[max(0, len(got.Output)-20):])
 	}
 }
+
+func TestInspect(t *testing.T) {
+	dir := checks(t, map[string]string{"10-good": "exit 0", "20-mode": "exit 0", "30-open": "exit 0", "40-dir": "/", "50-old.bak": ""})
+	if err := errors.Join(os.Chmod(filepath.Join(dir, "20-mode"), 0o644), os.Chmod(filepath.Join(dir, "30-open"), 0o757)); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"20-mode is not executable"}
+	if os.Geteuid() == 0 {
+		want = append(want, "30-open is writable by everybody")
+	}
+	names, problems, err := Check{Dir: dir}.Inspect()
+	if diff := cmp.Diff(want, problems); err != nil || diff != "" {
+		t.Errorf("Inspect: %v, problems (-want +got):\n%s", err, diff)
+	}
+	if diff := cmp.Diff([]string{"10-good", "20-mode", "30-open"}, names); diff != "" {
+		t.Errorf("Inspect: names (-want +got):\n%s", diff)
+	}
+	if names, problems, err := (Check{Dir: filepath.Join(dir, "absent")}).Inspect(); names != nil || problems != nil || err != nil {
+		t.Errorf("Inspect of no directory = %q, %q, %v", names, problems, err)
+	}
+}

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/usb-updater/usb-updater/internal/health"
+)
+
+func (x *doctor) healthChecks() {
+	const check = "health checks"
+	dir := x.device.Path(x.device.Agent.HealthDir)
+	names, problems, err := health.Check{Dir: dir}.Inspect()
+	if err != nil {
+		x.fail(check, "A trial cannot be judged, so no update would be committed.", err)
+		return
+	}
+	for _, p := range problems {
+		x.fail(check, "It counts as a failed check: the next update would be rolled back.", errors.New(filepath.Join(dir, p)))
+	}
+	switch {
+	case len(names) == 0:
+		x.warn(check, "Put an executable there that fails if the system does not do its job.", "%s holds none: a system that comes up is committed", dir)
+	case len(problems) == 0:
+		x.ok(check, "%d in %s", len(names), dir)
+	}
+}
+
+const bootUnit = "usb-updater-boot.service"
+
+// system looks at what starts the agent.
+func (x *doctor) system() {
+	if x.exists("/run/usb-updater/inhibit") {
+		x.warn("inhibited", "Remove the file when sticks may be installed again.", "/run/usb-updater/inhibit exists: no stick is installed")
+	}
+	if !x.exists("/run/systemd/system") {
+		return // something else starts boot-check and watch
+	}
+	wanted, _ := filepath.Glob(x.device.Path("/etc/systemd/system/*.wants/" + bootUnit)) // the pattern is ours
+	shipped, _ := filepath.Glob(x.device.Path("/usr/lib/systemd/system/*.wants/" + bootUnit))
+	if len(wanted)+len(shipped) > 0 {
+		x.ok("units", "%s is enabled", bootUnit)
+	} else {
+		x.add(levelFail, "units", bootUnit+" is not enabled: no update would be committed", "systemctl enable "+bootUnit)
+	}
+	const rule = "90-usb-updater.rules"
+	for _, dir := range []string{"/etc/udev/rules.d", "/run/udev/rules.d", "/usr/lib/udev/rules.d", "/lib/udev/rules.d"} {
+		if x.exists(filepath.Join(dir, rule)) {
+			x.ok("udev", "%s", filepath.Join(dir, rule))
+			return
+		}
+	}
+	x.warn("udev", "Install it, or run usb-updater watch.", "no %s: a stick starts nothing", rule)
+}
+
+// exists tells whether the device has that path. What cannot be looked at
+// counts as there.
+func (x *doctor) exists(path string) bool {
+	_, err := os.Lstat(x.device.Path(path))
+	return !errors.Is(err, fs.ErrNotExist)
+}
