@@ -57,12 +57,15 @@ func (x *doctor) boot(ctx context.Context, slots install.Slots) {
 func (x *doctor) store(b device.Boot, h bootenv.Health, err error) bool {
 	for i, c := range h.Copies {
 		switch {
+		case c.Err != nil && len(b.Copies) == 0: // the error follows
 		case c.Err != nil:
 			hint := ""
 			if h.Active >= 0 {
 				hint = "The next update rewrites it. If it stays so, check /etc/fw_env.config."
 			}
 			x.warn(checkEnv, hint, "copy %d at %s is no good: %v", i, c.Place, c.Err)
+		case len(b.Copies) == 0: // behind programs, which do not show their copies
+			x.ok(checkEnv, "read through %s", c.Place)
 		case i == h.Active:
 			x.ok(checkEnv, "copy %d at %s is in force, flag %d", i, c.Place, c.Flags)
 		default:

@@ -210,7 +210,7 @@ func (c *Command) set(ctx context.Context, pairs []Var, names []string, separato
 
 // Check implements [Store]. The programs do not tell how much space there is.
 func (c *Command) Check(ctx context.Context, pairs ...Var) (Health, error) {
-	h := Health{Active: -1, Free: -1, Copies: []CopyHealth{{Place: "behind " + c.getter.path}}}
+	h := Health{Active: -1, Free: -1, Copies: []CopyHealth{{Place: c.getter.path}}}
 	_, n, err := c.get(ctx, nil)
 	if err != nil && ctx.Err() == nil {
 		// A getter that wants names: any will do to see whether it can read.
