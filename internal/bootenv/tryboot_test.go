@@ -230,6 +230,10 @@ func TestTrybootFirmware(t *testing.T) {
 		t.Errorf("no property: %v, want ErrNotFound", err)
 	}
 	p = newPi(t, shippedAutoboot)
+	p.booted = bootenv.B
+	p.firmware(3, 0) // started by its number, without the flag: that is no trial
+	p.state(bootenv.State{Phase: bootenv.Inconsistent, Booted: bootenv.B, Default: bootenv.A, Next: bootenv.A})
+	p = newPi(t, shippedAutoboot)
 	if err := os.Remove(p.path()); err != nil {
 		t.Fatal(err)
 	}
