@@ -177,7 +177,9 @@ func (p Places) grubEnv() (string, error) {
 	return "", fmt.Errorf("%s: %w", strings.Join(p.GRUBEnvs, ", "), ErrNotFound)
 }
 
-// envDir reads ENV_DIR from the shell fragment at path, "" if it is not set.
+// envDir reads ENV_DIR from the file at path, "" if it is not set. The last one
+// counts, and blanks around the equals sign do not (source:
+// grub-mender-grubenv, grub-mender-grubenv-print).
 func envDir(path string) (string, error) {
 	text, err := readConfig(path)
 	if errors.Is(err, ErrNotFound) {
@@ -188,8 +190,8 @@ func envDir(path string) (string, error) {
 	}
 	dir := ""
 	for line := range strings.Lines(string(text)) {
-		if v, ok := strings.CutPrefix(strings.TrimSpace(line), "ENV_DIR="); ok {
-			dir = strings.Trim(v, `"'`)
+		if name, v, ok := strings.Cut(strings.TrimSpace(line), "="); ok && strings.TrimRight(name, " ") == "ENV_DIR" {
+			dir = strings.Trim(strings.TrimLeft(v, " "), `"'`)
 		}
 	}
 	if dir != "" && !filepath.IsAbs(dir) {

@@ -50,7 +50,8 @@ func TestDetect(t *testing.T) {
 		grub    = grubIn("boot/grub/grub-mender-grubenv")
 		uboot   = map[string]string{"etc/fw_env.config": "/dev/mmcblk0 0x0 0x1000\n/dev/mmcblk1 0x0 0x1000\n", "dev/mmcblk1": ""}
 		raw     = map[string]string{"etc/fw_env.config": "/dev/mtd1 0x0 0x1000\n"}
-		yaml    = map[string]string{"etc/fw_env.config": "uboot:\n  devices:\n    - path: /dev/mmcblk0\n"}
+		yaml    = map[string]string{"etc/fw_env.config": "uboot:\n  size: 0x1000\n  devices:\n    - path: /dev/mmcblk0\n    - path: /dev/mmcblk1\n", "dev/mmcblk1": ""}
+		flow    = map[string]string{"etc/fw_env.config": "uboot:\n  {size: 0x1000, devices: [{path: /dev/mmcblk0}]}\n"}
 		tools   = map[string]string{"usr/bin/fw_printenv*": "", "sbin/fw_setenv*": ""}
 		half    = map[string]string{"usr/bin/fw_printenv*": "", "sbin/fw_setenv": ""}
 		systemd = map[string]string{"usr/bin/systemd-boot-printenv*": "", "usr/bin/systemd-boot-setenv*": ""}
@@ -72,8 +73,11 @@ func TestDetect(t *testing.T) {
 		{"device missing, tools", with(map[string]string{"etc/fw_env.config": uboot["etc/fw_env.config"]}, tools), bootenv.KindCommand, nil, "fw_setenv"},
 		{"raw flash, tools", with(raw, tools, tryboot), bootenv.KindCommand, nil, "fw_setenv"},
 		{"raw flash, no tools", with(raw, tryboot), "", bootenv.ErrUnsupported, "raw flash"},
-		{"YAML, tools", with(yaml, tools), bootenv.KindCommand, nil, "fw_setenv"},
-		{"YAML, no tools", yaml, "", bootenv.ErrUnsupported, "YAML"},
+		{"YAML", with(yaml, tools), bootenv.KindUBoot, nil, "fw_env.config names"},
+		{"more YAML than is read, tools", with(flow, tools), bootenv.KindCommand, nil, "fw_setenv"},
+		{"more YAML than is read, no tools", flow, "", bootenv.ErrUnsupported, "fw_env.config"},
+		{"GRUB, blanks in its configuration", with(grubIn("data/env"), map[string]string{"etc/mender_grubenv.config": "# x\nENV_DIR=/no\nENV_DIR = /data/env\n"}), bootenv.KindGRUBMender, nil, "/data/env"},
+		{"GRUB, relative configuration", with(grub, map[string]string{"etc/mender_grubenv.config": "ENV_DIR=data\n"}), "", bootenv.ErrNotFound, "not an absolute path"},
 		{"tools in order", with(tools, systemd), bootenv.KindCommand, nil, "systemd-boot-printenv"},
 		{"half a pair", half, "", bootenv.ErrNotFound, "a pair of tools"},
 		{"tryboot", tryboot, bootenv.KindTryboot, nil, "autoboot.txt has tryboot_a_b=1"},

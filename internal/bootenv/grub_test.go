@@ -354,54 +354,6 @@ func TestGRUBSumCreated(t *testing.T) {
 	}
 }
 
-func TestFindGRUBDir(t *testing.T) {
-	tests := []struct {
-		name   string
-		dirs   []string
-		config string
-		want   string // "" is ErrNotFound
-	}{
-		{"none", nil, "", ""},
-		{"first", []string{"boot/grub/grub-mender-grubenv", "boot/efi/grub-mender-grubenv"}, "", "boot/efi/grub-mender-grubenv"},
-		{"second", []string{"boot/grub/grub-mender-grubenv", "boot/efi/EFI/BOOT/mender_grubenv1"}, "", "boot/grub/grub-mender-grubenv"},
-		{"third", []string{"boot/grub/mender_grubenv1", "boot/efi/EFI/BOOT/mender_grubenv1"}, "", "boot/efi/EFI/BOOT"},
-		{"no environment in it", []string{"boot/efi/EFI/BOOT", "boot/grub"}, "", ""},
-		{"fourth", []string{"boot/grub/mender_grubenv1"}, "", "boot/grub"},
-		{"configured", []string{"boot/grub/mender_grubenv1"}, "# x\nENV_DIR=/a\nENV_DIR = /data/env dir\nOTHER=/c\n", "data/env dir"},
-		{"configured to nothing", []string{"boot/grub/mender_grubenv1"}, "ENV_DIR=\n", "boot/grub"},
-		{"out of the root", nil, "ENV_DIR=/../../x\n", "x"},
-		{"relative", nil, "ENV_DIR=x\n", "error"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			root := t.TempDir()
-			for _, d := range append(tt.dirs, "etc") {
-				if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if tt.config != "" {
-				if err := os.WriteFile(filepath.Join(root, "etc/mender_grubenv.config"), []byte(tt.config), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			got, err := bootenv.FindGRUBDir(root)
-			switch {
-			case tt.want == "":
-				if !errors.Is(err, bootenv.ErrNotFound) {
-					t.Errorf("FindGRUBDir = %q, %v, want ErrNotFound", got, err)
-				}
-			case tt.want == "error":
-				if err == nil || errors.Is(err, bootenv.ErrNotFound) {
-					t.Errorf("FindGRUBDir = %q, %v, want another error", got, err)
-				}
-			case err != nil || got != filepath.Join(root, tt.want):
-				t.Errorf("FindGRUBDir = %q, %v, want %q", got, err, filepath.Join(root, tt.want))
-			}
-		})
-	}
-}
-
 // TestGRUBHexIsStale: GRUB goes back in one of the two numbers only.
 func TestGRUBHexIsStale(t *testing.T) {
 	vars := shipped()

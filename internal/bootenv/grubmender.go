@@ -7,11 +7,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,7 +19,7 @@ const grubMenderLock = "/var/lock/grub-mender-grubenv-set.lock"
 
 // GRUBMenderConfig says where the environment of Mender's GRUB integration is.
 type GRUBMenderConfig struct {
-	// Dir holds mender_grubenv1 and mender_grubenv2; see [FindGRUBDir].
+	// Dir holds mender_grubenv1 and mender_grubenv2; see [Places].
 	Dir string
 	// Locks are the lock files to take. Nil means that of Mender's scripts.
 	Locks []string
@@ -357,63 +354,4 @@ func pick(vars map[string]string, names []string) map[string]string {
 		}
 	}
 	return picked
-}
-
-// FindGRUBDir returns the directory of Mender's GRUB environment, for
-// [GRUBMenderConfig]: what /etc/mender_grubenv.config says, else the first of
-// the customary ones. It and the configuration are below root; "" is "/". The
-// error is [ErrNotFound] if there is none
-// (source: grub-mender-grubenv, grub-mender-grubenv-print).
-func FindGRUBDir(root string) (string, error) {
-	const config, maxConfig = "/etc/mender_grubenv.config", 64 << 10
-	at := func(path string) string { // ".." must not lead out of root
-		return filepath.Join("/", root, filepath.Clean("/"+path))
-	}
-	text, err := readSmall(at(config), maxConfig)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("find GRUB environment: %w", err)
-	}
-	dir := ""
-	for line := range strings.Lines(string(text)) {
-		name, value, found := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
-		if found && strings.TrimRight(name, " ") == "ENV_DIR" { // the last one counts
-			dir = strings.TrimLeft(value, " ")
-		}
-	}
-	if dir != "" {
-		if !filepath.IsAbs(dir) || strings.Contains(dir, "\x00") {
-			return "", fmt.Errorf("find GRUB environment: %s: ENV_DIR %s is not an absolute path", config, quote(dir))
-		}
-		return at(dir), nil
-	}
-	for _, c := range [][2]string{
-		{"/boot/efi/grub-mender-grubenv", ""},
-		{"/boot/grub/grub-mender-grubenv", ""},
-		{"/boot/efi/EFI/BOOT", "mender_grubenv1"},
-		{"/boot/grub", "mender_grubenv1"},
-	} {
-		if st, err := os.Stat(filepath.Join(at(c[0]), c[1])); err == nil && st.IsDir() {
-			return at(c[0]), nil
-		}
-	}
-	return "", fmt.Errorf("find GRUB environment: no directory of Mender's: %w", ErrNotFound)
-}
-
-// readSmall returns the content of a file of bounded size.
-func readSmall(path string, limit int) (_ []byte, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !st.Mode().IsRegular() || st.Size() > int64(limit) {
-		return nil, fmt.Errorf("%s: not a file of at most %d bytes: %w", path, limit, ErrUnsupported)
-	}
-	b := make([]byte, limit)
-	n, err := f.Read(b)
-	return slices.Clip(b[:n]), ignoreEOF(err)
 }
