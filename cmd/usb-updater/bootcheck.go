@@ -29,6 +29,9 @@ func (a *agent) bootCheck(ctx context.Context) (report.Code, error) {
 		return report.ConfigFailed, err
 	}
 	return a.withEngine(d, func(e *install.Engine, store *state.Store) (report.Code, error) {
+		if err := e.MarkBooted(ctx); err != nil {
+			return report.BootEnvFailed, err
+		}
 		_, before, err := e.Inspect(ctx)
 		if err != nil {
 			return report.BootEnvFailed, err

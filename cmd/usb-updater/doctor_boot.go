@@ -57,23 +57,23 @@ func (x *doctor) boot(ctx context.Context, slots install.Slots) {
 func (x *doctor) store(b device.Boot, h bootenv.Health, err error) bool {
 	for i, c := range h.Copies {
 		switch {
-		case c.Err != nil && len(b.Copies) == 0: // the error follows
+		case c.Err != nil && b.Kind == bootenv.KindCommand: // the error follows
 		case c.Err != nil:
 			hint := ""
 			if h.Active >= 0 {
-				hint = "The next update rewrites it. If it stays so, check /etc/fw_env.config."
+				hint = "The next update rewrites it. If it stays so, its place is wrong or its storage is failing."
 			}
 			x.warn(checkEnv, hint, "copy %d at %s is no good: %v", i, c.Place, c.Err)
-		case len(b.Copies) == 0: // behind programs, which do not show their copies
+		case b.Kind == bootenv.KindCommand: // behind programs, which do not show their copies
 			x.ok(checkEnv, "read through %s", c.Place)
 		case i == h.Active:
-			x.ok(checkEnv, "copy %d at %s is in force, flag %d", i, c.Place, c.Flags)
+			x.ok(checkEnv, "copy %d at %s is in force%s", i, c.Place, flagByte(b, c))
 		default:
-			x.ok(checkEnv, "copy %d at %s is good, flag %d", i, c.Place, c.Flags)
+			x.ok(checkEnv, "copy %d at %s is good%s", i, c.Place, flagByte(b, c))
 		}
 	}
 	if err != nil {
-		x.fail(checkEnv, "Compare /etc/fw_env.config with the boot loader's configuration; run saveenv once in U-Boot.", err)
+		x.fail(checkEnv, "See docs/bootloaders.md. For U-Boot: compare /etc/fw_env.config with the boot loader's configuration; run saveenv once.", err)
 		return false
 	}
 	if h.Vars >= 0 && h.Free >= 0 {
@@ -97,6 +97,14 @@ func (x *doctor) store(b device.Boot, h bootenv.Health, err error) bool {
 		x.warn(checkEnv, "See docs/bootloaders.md for what each boot loader guarantees.", "a power cut while it is changed may lose it, as far as can be known")
 	}
 	return true
+}
+
+// flagByte tells the byte by which U-Boot knows which of two copies is newer.
+func flagByte(b device.Boot, c bootenv.CopyHealth) string {
+	if len(b.Env.Copies) < 2 {
+		return ""
+	}
+	return fmt.Sprintf(", flag %d", c.Flags)
 }
 
 // phase tells where the device is. It returns false if that is not known.

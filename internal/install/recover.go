@@ -191,6 +191,20 @@ func (e *Engine) inspect(ctx context.Context) (status, error) {
 	return status{record: r, env: env, action: decide(s)}, nil
 }
 
+// MarkBooted reports to the boot loader that the running slot has started,
+// where the boot loader wants to know. It is called once after every start,
+// before anything else is asked.
+func (e *Engine) MarkBooted(ctx context.Context) error {
+	m, ok := e.Loader.(bootenv.BootMarker)
+	if !ok {
+		return nil
+	}
+	if err := m.MarkBooted(ctx); err != nil {
+		return fmt.Errorf("report the start of slot %s: %w", e.Slots.Booted, err)
+	}
+	return nil
+}
+
 // Inspect tells what the device's state calls for. It changes nothing.
 func (e *Engine) Inspect(ctx context.Context) (Action, state.Record, error) {
 	st, err := e.inspect(ctx)

@@ -28,7 +28,7 @@ var (
 	StickLied           = Code{31, "stick-changed", "The stick returned other data than a moment ago.", "Do not use this stick again."}
 	Canceled            = Code{32, "canceled", "The run was told to stop, or the stick was pulled out. Nothing was armed.", "Plug the stick in again and leave it in."}
 	SlotFailed          = Code{40, "slot-failed", "The inactive slot could not be written or read back.", "The old system still runs. Check the storage of the device."}
-	BootEnvFailed       = Code{41, "boot-env-failed", "The boot environment could not be read or written.", "Check /etc/fw_env.config and the storage it names."}
+	BootEnvFailed       = Code{41, "boot-env-failed", "The boot environment could not be read or written.", "Run usb-updater doctor: it names the boot loader and what is wrong with its environment."}
 	ConfigFailed        = Code{42, "config-failed", "The configuration of the device is wrong or incomplete.", "Correct the file that the message names."}
 	StateFailed         = Code{43, "state-failed", "The record of updates could not be read or written.", "Check the data partition."}
 	ScriptFailed        = Code{45, "script-failed", "A state script failed. The old system runs.", "Read which script failed, and what it printed."}

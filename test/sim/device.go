@@ -14,9 +14,10 @@ import (
 
 // Device is a simulated device.
 type Device struct {
-	Dir   string // its root directory: what --root gets
-	boots int
-	undo  []func() error
+	Dir    string // its root directory: what --root gets
+	loader string // "" is U-Boot with Mender's variables
+	boots  int
+	undo   []func() error
 }
 
 // Slots are the partition numbers of slots A and B.
@@ -139,6 +140,9 @@ func (d *Device) Shipped() error {
 
 // Env returns the variables that the boot loader would see.
 func (d *Device) Env() (map[string]string, error) {
+	if d.loader != "" {
+		return d.loaderEnv()
+	}
 	vars, _, _, err := readEnv(d.disk())
 	return vars, err
 }
@@ -190,6 +194,9 @@ func (d *Device) Boot() (int, error) {
 
 // chooseSlot is the boot loader.
 func (d *Device) chooseSlot() (int, error) {
+	if d.loader != "" {
+		return d.loaderBoot()
+	}
 	env, err := d.Env()
 	if err != nil {
 		return 0, err

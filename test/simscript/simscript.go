@@ -4,6 +4,7 @@
 //
 //	device                      a new device in $WORK/device, running release-1 in slot A
 //	artifact FILE NAME [OPT…]   an artifact; options: type=T device=T compression=C key=K version=N unfit script=NAME:BODY
+//	loader NAME                 replaces the boot loader: grub-mender, rauc-uboot or rauc-grub
 //	boot N                      reboots; slot N must come up
 //	env K=V…                    the boot environment must say so
 //	setenv K=V…                 changes the boot environment as the boot loader does
@@ -49,7 +50,7 @@ func Run(t *testing.T, dir string) {
 		Setup:         setup,
 		UpdateScripts: os.Getenv("UPDATE_SCRIPTS") != "",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"spoilenv": cmdSpoilEnv, "fillenv": cmdFillEnv,
+			"loader": cmdLoader, "spoilenv": cmdSpoilEnv, "fillenv": cmdFillEnv,
 			"device": cmdDevice, "artifact": cmdArtifact, "boot": cmdBoot, "env": cmdEnv, "setenv": cmdSetEnv,
 			"slot": cmdSlot, "untouched": cmdUntouched, "flip": cmdFlip, "cut": cmdCut,
 		},
@@ -167,6 +168,10 @@ func cmdArtifact(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	ts.Check(artifacttest.Write(f, spec))
 	ts.Check(f.Close())
+}
+
+func cmdLoader(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(of(ts).device.SetLoader(args[0]))
 }
 
 func cmdBoot(ts *testscript.TestScript, _ bool, args []string) {
