@@ -74,12 +74,13 @@ func (z *Reader) readStored() error {
 	return nil
 }
 
-// copyStored copies what is there of a stored block and fits into buf.
-func (z *Reader) copyStored(buf []byte, pos int) (int, error) {
+// copyStored copies what is there of a stored block and fits into room, which
+// is at pos. It returns the new one.
+func (z *Reader) copyStored(room []byte, pos int) (int, error) {
 	if z.ip == z.end {
 		return pos, z.cut()
 	}
-	n := copy(buf[pos:], z.in[z.ip:min(z.end, z.ip+z.length)])
+	n := copy(room, z.in[z.ip:min(z.end, z.ip+z.length)])
 	z.ip += n
 	if z.length -= n; z.length == 0 {
 		z.endBlock()

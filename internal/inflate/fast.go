@@ -4,9 +4,13 @@ import "encoding/binary"
 
 // What an iteration of decodeFast may need.
 const (
-	fastInput  = 3 * 8              // two refills of 8 bytes, the first moves by 7
-	fastOutput = 3*2 + 258 + 2*16 // literals, a match, and what copying it overshoots
+	fastInput  = 3 * 8           // two refills of 8 bytes, the first moves by 7
+	fastOutput = 3*2 + 258 + 2*8 // literals, a match, and what copying it overshoots
 )
+
+// strides holds, 4 bits for each distance below 8, the largest multiple of it up
+// to 8.
+const strides = 0x76586880
 
 // status is why decodeFast stopped.
 type status int
@@ -25,33 +29,32 @@ const (
 // The bit buffer holds at least 56 bits after a refill. Three looks into the
 // first table take 33 of them, a length 20 at most: it fits after two looks. A
 // distance has 28.
-func (z *Reader) decodeFast(buf []byte, pos, base int) (int, status) {
+func (z *Reader) decodeFast(buf *buffer, start, stop, base int) (int, status) {
 	lits, dists, in := z.lits, z.dists, &z.in
 	bb, bn, ip := z.bitBuf, uint64(z.bitCount), uint(z.ip)
-	inEnd := uint(min(z.end, len(in)) - fastInput)
-	outEnd := len(buf) - fastOutput
+	inEnd := min(uint(z.end), uint(len(in))) - fastInput
+	pos, outEnd := uint(start), uint(stop-fastOutput)
 	end := statusMore
-loop:
-	for ip <= inEnd && pos <= outEnd {
-		bb |= binary.LittleEndian.Uint64(in[ip:]) << (bn & 63)
+	for ip <= inEnd && ip < uint(len(in)-16) && pos <= outEnd && pos <= uint(len(buf)-fastOutput) {
+		bb |= binary.LittleEndian.Uint64(in[ip:ip+8:ip+8]) << (bn & 63)
 		ip += uint(63-bn&63) >> 3
 		bn |= 56
 		e := lits[bb&(1<<litBits-1)]
 		if int32(e) < 0 {
-			binary.LittleEndian.PutUint16(buf[pos:], uint16(e>>firstShift))
-			pos += int(e >> countShift & countMask)
+			binary.LittleEndian.PutUint16(buf[pos:pos+2:pos+2], uint16(e>>firstShift))
+			pos += uint(e >> countShift & countMask)
 			bb >>= e & bitsMask
 			bn -= uint64(e)
 			e = lits[bb&(1<<litBits-1)]
 			if int32(e) < 0 {
-				binary.LittleEndian.PutUint16(buf[pos:], uint16(e>>firstShift))
-				pos += int(e >> countShift & countMask)
+				binary.LittleEndian.PutUint16(buf[pos:pos+2:pos+2], uint16(e>>firstShift))
+				pos += uint(e >> countShift & countMask)
 				bb >>= e & bitsMask
 				bn -= uint64(e)
 				e = lits[bb&(1<<litBits-1)]
 				if int32(e) < 0 {
-					binary.LittleEndian.PutUint16(buf[pos:], uint16(e>>firstShift))
-					pos += int(e >> countShift & countMask)
+					binary.LittleEndian.PutUint16(buf[pos:pos+2:pos+2], uint16(e>>firstShift))
+					pos += uint(e >> countShift & countMask)
 					bb >>= e & bitsMask
 					bn -= uint64(e)
 					continue
@@ -78,14 +81,14 @@ loop:
 					bn -= uint64(e)
 					end = statusEnd
 				}
-				break loop
+				break
 			}
 		}
-		length := int(e>>valueShift) + int(bb&(1<<(e&bitsMask)-1)>>(e>>codeShift&codeMask))
+		length := uint(e>>valueShift) + uint(bb&(1<<(e&bitsMask)-1)>>(e>>codeShift&codeMask))
 		bb >>= e & bitsMask
 		bn -= uint64(e)
 
-		bb |= binary.LittleEndian.Uint64(in[ip:]) << (bn & 63)
+		bb |= binary.LittleEndian.Uint64(in[ip:ip+8:ip+8]) << (bn & 63)
 		ip += uint(63-bn&63) >> 3
 		bn |= 56
 		d := dists[bb&(1<<distBits-1)]
@@ -97,44 +100,39 @@ loop:
 			}
 			if int32(d) < 0 {
 				end = statusNoCode
-				break loop
+				break
 			}
 		}
-		distance := int(d>>valueShift) + int(bb&(1<<(d&bitsMask)-1)>>(d>>codeShift&codeMask))
+		distance := uint(d>>valueShift) + uint(bb&(1<<(d&bitsMask)-1)>>(d>>codeShift&codeMask))
 		bb >>= d & bitsMask
 		bn -= uint64(d)
-		if distance > pos-base {
+		if distance > pos-uint(base) {
 			end = statusTooFar
-			break loop
+			break
 		}
-		matchEnd := pos + length
-		src := pos - distance
-		switch {
-		case distance >= 8:
-			for {
-				binary.LittleEndian.PutUint64(buf[pos:], binary.LittleEndian.Uint64(buf[src:]))
+		src, next := pos-distance, pos+length
+		if distance >= 8 {
+			binary.LittleEndian.PutUint64(buf[pos:pos+8:pos+8], binary.LittleEndian.Uint64(buf[src:src+8:src+8]))
+			binary.LittleEndian.PutUint64(buf[pos+8:pos+16:pos+16], binary.LittleEndian.Uint64(buf[src+8:src+16:src+16]))
+			for pos+16 < next {
+				binary.LittleEndian.PutUint64(buf[pos+16:pos+24:pos+24], binary.LittleEndian.Uint64(buf[src+16:src+24:src+24]))
 				pos += 8
 				src += 8
-				if pos >= matchEnd {
-					break
-				}
 			}
-		case distance == 1:
-			v := uint64(buf[src]) * 0x0101010101010101
-			for pos < matchEnd {
-				binary.LittleEndian.PutUint64(buf[pos:], v)
-				pos += 8
-			}
-		default:
-			for pos < matchEnd {
-				buf[pos] = buf[src]
-				pos++
-				src++
+		} else {
+			// The bytes that repeat, as often as they fit into 8.
+			v := binary.LittleEndian.Uint64(buf[src : src+8 : src+8])
+			v &= 1<<(8*distance&63) - 1
+			v |= v << (8 * distance)
+			v |= v << (16 * distance)
+			v |= v << (32 * distance)
+			for step := uint(strides >> (4 * distance) & 15); pos < next; pos += step {
+				binary.LittleEndian.PutUint64(buf[pos:pos+8:pos+8], v)
 			}
 		}
-		pos = matchEnd
+		pos = next
 	}
 	z.bitBuf, z.bitCount, z.ip = bb, uint(bn&63), int(ip)
 	z.unread()
-	return pos, end
+	return int(pos), end
 }

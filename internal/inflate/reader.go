@@ -19,12 +19,8 @@ const (
 	maxReadInput = 4 * InputSize
 
 	windowSize = 32 << 10 // how far back a match may reach
-	outputSize = 128 << 10
+	bufferSize = 160 << 10
 	slackSize  = 64 // holds the rest of the input while more is read
-
-	// directSize is the size of a caller's buffer that is worth decoding
-	// into: its beginning must serve as the window for the rest.
-	directSize = 4 * windowSize
 
 	// minInput is what the decoder of a symbol wants to see. A symbol and the
 	// bits before it in the buffer take 7+48 bits.
@@ -44,6 +40,11 @@ const (
 	stateMatch               // the rest of a match, then stateCoded
 	stateTrailer
 )
+
+// buffer is what a piece of the content is decoded in: the window, and room for
+// what follows. It has a fixed size so that the compiler can see that indexes
+// are in bounds.
+type buffer [bufferSize]byte
 
 // Reader is the content of a gzip stream. It has a fixed size, about 300 KiB,
 // and allocates nothing once it is made. It is for one goroutine.
@@ -87,7 +88,7 @@ type Reader struct {
 	fixedDists distTable
 
 	in  [slackSize + InputSize]byte
-	out [windowSize + outputSize]byte
+	out buffer
 }
 
 // NewReader returns a Reader of r. It reads nothing yet.
@@ -111,7 +112,7 @@ func (z *Reader) Reset(r io.Reader) {
 	z.done, z.pos = 0, 0
 }
 
-// Read decodes into p. Large buffers, of 128 KiB and more, are decoded into
+// Read decodes into p. Large buffers, of 160 KiB and more, are decoded into
 // directly; Read may use all of p as scratch space. It never returns bytes
 // together with an error.
 //
@@ -126,12 +127,12 @@ func (z *Reader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	if z.done == z.pos && z.err == nil && len(p) < directSize {
+	if z.done == z.pos && z.err == nil && len(p) < bufferSize {
 		z.begin()
 		z.slide()
-		z.pos, z.err = z.decode(z.out[:], z.pos, z.pos)
+		z.pos, z.err = z.decode(&z.out, z.pos, len(z.out), z.pos)
 	}
-	if len(p) >= directSize && z.err == nil {
+	if len(p) >= bufferSize && z.err == nil {
 		return z.readDirect(p)
 	}
 	if z.done == z.pos {
@@ -156,8 +157,8 @@ func (z *Reader) readDirect(p []byte) (int, error) {
 				break
 			}
 			z.slide()
-			room := min(len(z.out), z.pos+windowSize-n)
-			z.pos, z.err = z.decode(z.out[:room], z.pos, z.pos)
+			end := min(len(z.out), z.pos+windowSize-n)
+			z.pos, z.err = z.decode(&z.out, z.pos, end, z.pos)
 		}
 		m := copy(p[n:], z.out[z.done:z.pos])
 		z.done += m
@@ -169,7 +170,11 @@ func (z *Reader) readDirect(p []byte) (int, error) {
 	if n < windowSize || n == len(p) || z.err != nil || z.done < z.pos || z.budget <= 0 {
 		return n, nil
 	}
-	n, z.err = z.decode(p, n, 0)
+	for n < len(p) && z.err == nil && z.budget > 0 {
+		at := min(n-windowSize, len(p)-bufferSize)
+		n, z.err = z.decode((*buffer)(p[at:]), n-at, bufferSize, 0)
+		n += at
+	}
 	z.done = copy(z.out[:], p[n-windowSize:n])
 	z.pos = z.done
 	return n, nil
@@ -184,13 +189,13 @@ func (z *Reader) slide() {
 	}
 }
 
-// decode fills buf from pos on, and returns where it stopped: at the end of
-// buf, at an error, or when the input that a Read may take has been used and it
-// is behind least. What is before pos in buf has been decoded before. It may
-// write behind the place where it stops.
-func (z *Reader) decode(buf []byte, pos, least int) (int, error) {
+// decode fills buf[pos:end] and returns where it stopped: at end, at an error, or
+// when the input that a Read may take has been used and it is behind least. What
+// is before pos in buf has been decoded before. It may write behind the place
+// where it stops.
+func (z *Reader) decode(buf *buffer, pos, end, least int) (int, error) {
 	from := pos // what is behind has no part in the checksum yet
-	for pos < len(buf) {
+	for pos < end {
 		if z.end-z.ip < minInput && z.readErr == nil {
 			if z.budget <= 0 && pos > least {
 				break
@@ -204,11 +209,11 @@ func (z *Reader) decode(buf []byte, pos, least int) (int, error) {
 		case stateBlock:
 			err = z.readBlock()
 		case stateStored:
-			pos, err = z.copyStored(buf, pos)
+			pos, err = z.copyStored(buf[pos:end], pos)
 		case stateMatch:
-			pos = z.copyMatch(buf, pos)
+			pos = z.copyMatch(buf, pos, end)
 		case stateCoded:
-			pos, err = z.decodeCoded(buf, pos, max(0, pos-z.history(pos-from)))
+			pos, err = z.decodeCoded(buf, pos, end, pos-z.history(pos-from))
 		case stateTrailer:
 			z.sum(buf[from:pos])
 			from = pos

@@ -2,11 +2,11 @@ package inflate
 
 // decodeCoded decodes symbols of a coded block: many, where input and output
 // allow, else one. A match may reach back to base.
-func (z *Reader) decodeCoded(buf []byte, pos, base int) (int, error) {
-	if z.end-z.ip >= fastInput && len(buf)-pos >= fastOutput {
-		var end status
-		pos, end = z.decodeFast(buf, pos, base)
-		switch end {
+func (z *Reader) decodeCoded(buf *buffer, pos, stop, base int) (int, error) {
+	if z.end-z.ip >= fastInput && stop-pos >= fastOutput {
+		var why status
+		pos, why = z.decodeFast(buf, pos, stop, base)
+		switch why {
 		case statusEnd:
 			z.endBlock()
 		case statusNoCode:
@@ -25,7 +25,7 @@ const (
 )
 
 // decodeOne decodes one symbol. There is room for one byte of output.
-func (z *Reader) decodeOne(buf []byte, pos, base int) (int, error) {
+func (z *Reader) decodeOne(buf *buffer, pos, base int) (int, error) {
 	z.refill()
 	e := z.lits[z.bitBuf&(1<<litBits-1)]
 	if e&(entryLiteral|litOther|otherLink) == litOther|otherLink {
@@ -105,9 +105,9 @@ func (z *Reader) value(e uint32) (int, bool) {
 	return int(e>>valueShift) + int(extra), true
 }
 
-// copyMatch copies what fits into buf of the match that has begun.
-func (z *Reader) copyMatch(buf []byte, pos int) int {
-	for z.length > 0 && pos < len(buf) {
+// copyMatch copies what fits before end of the match that has begun.
+func (z *Reader) copyMatch(buf *buffer, pos, end int) int {
+	for z.length > 0 && pos < end {
 		buf[pos] = buf[pos-z.distance]
 		pos++
 		z.length--
