@@ -96,9 +96,9 @@ func (z *Reader) readOptional(flags byte) error {
 // headerByte reads a byte and adds it to the header's checksum.
 func (z *Reader) headerByte() (byte, error) {
 	v, err := z.take(8)
-	b := [1]byte{byte(v)}
-	z.crc = crc32.Update(z.crc, crc32.IEEETable, b[:])
-	return b[0], err
+	z.scratch[0] = byte(v)
+	z.crc = crc32.Update(z.crc, crc32.IEEETable, z.scratch[:])
+	return z.scratch[0], err
 }
 
 // headerUint16 reads two bytes, the low one first.
@@ -133,4 +133,3 @@ func (z *Reader) readTrailer() error {
 	z.align()
 	return nil
 }
-

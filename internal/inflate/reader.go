@@ -67,6 +67,7 @@ type Reader struct {
 	length   int  // stateStored, stateMatch: bytes to come
 	distance int  // stateMatch
 	crc      uint32
+	scratch  [1]byte
 	size     int64 // content of the member so far, in bytes
 
 	// out[done:pos] waits to be handed out.
