@@ -1,7 +1,6 @@
 package artifact
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +9,8 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/therootcompany/xz"
+
+	"github.com/usb-updater/usb-updater/internal/inflate"
 )
 
 // stream is the plain content of an inner archive. Its errors are Errors or
@@ -41,7 +42,7 @@ func newStream(r io.Reader, suffix string, window int64) (*stream, error) {
 	var err error
 	switch suffix {
 	case ".gz":
-		s.out = &gunzip{in: bufio.NewReaderSize(in, gzipBufferSize)}
+		s.out = newGunzip(in)
 	case ".xz":
 		s.out, err = xz.NewReader(in, uint32(min(window, math.MaxUint32)))
 	case ".zst":
@@ -86,7 +87,7 @@ func (s *stream) explain(err error) error {
 		errors.Is(err, zstd.ErrWindowSizeExceeded),
 		errors.Is(err, zstd.ErrDecoderSizeExceeded):
 		kind = Limit
-	case errors.Is(err, gzip.ErrChecksum), errors.Is(err, zstd.ErrCRCMismatch):
+	case errors.Is(err, inflate.ErrChecksum), errors.Is(err, gzip.ErrChecksum), errors.Is(err, zstd.ErrCRCMismatch):
 		kind = Checksum
 	case errors.Is(err, xz.ErrUnsupportedCheck), errors.Is(err, zstd.ErrUnknownDictionary):
 		kind = Unsupported
@@ -116,46 +117,4 @@ func (m *meter) Read(p []byte) (int, error) {
 		m.err = err
 	}
 	return n, err
-}
-
-// gunzip reads a series of gzip members. The library can do that by itself, but
-// then takes a member that is cut inside its header for the end.
-type gunzip struct {
-	in     *bufio.Reader
-	z      gzip.Reader
-	inside bool // a member has been opened and not ended
-	second bool // at least one member has ended
-}
-
-func (g *gunzip) Read(p []byte) (int, error) {
-	for {
-		if !g.inside {
-			if err := g.open(); err != nil {
-				return 0, err
-			}
-		}
-		var member io.Reader = &g.z
-		n, err := member.Read(p)
-		if err == io.EOF {
-			g.inside, g.second, err = false, true, nil
-		}
-		if n > 0 || err != nil {
-			return n, err
-		}
-	}
-}
-
-// open starts the next member. It returns io.EOF if there is none.
-func (g *gunzip) open() error {
-	if _, err := g.in.Peek(1); g.second && err != nil {
-		return err
-	}
-	if err := g.z.Reset(g.in); errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	} else if err != nil {
-		return err
-	}
-	g.z.Multistream(false)
-	g.inside = true
-	return nil
 }

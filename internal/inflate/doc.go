@@ -16,10 +16,12 @@
 //
 // Where decoders differ, this one does what zlib does: a set of code lengths
 // must be neither over-subscribed nor incomplete, except that there may be no
-// distance code and a lone code of one bit; the end of the block must have a
-// code; header flags without a meaning are refused. Like compress/gzip, and
-// unlike gzip(1), it refuses names and comments of 512 bytes and more and bytes
-// of any value behind the last member. No member at all is an unexpected end.
+// distance code and a lone code of one bit; the code of code lengths must be
+// complete; the end of the block must have a code; header flags without a
+// meaning are refused. compress/gzip takes such flags, and klauspost/compress
+// takes an empty code of code lengths. Like both, and unlike zlib and gzip(1),
+// it refuses names and comments of 512 bytes and more and bytes of any value
+// behind the last member. No member at all is an unexpected end.
 //
 // # How it is fast
 //

@@ -7,7 +7,7 @@ import (
 
 // ErrChecksum is wrapped by an [Error] for a member whose content has another
 // CRC-32 or another length than its trailer says.
-var ErrChecksum = errors.New("wrong checksum")
+var ErrChecksum = errors.New("invalid checksum")
 
 // Error is a stream that breaks the format. A stream that ends too early is
 // io.ErrUnexpectedEOF instead, and errors of the reader below stay as they are.
@@ -19,6 +19,9 @@ type Error struct {
 
 // Error returns place and reason.
 func (e *Error) Error() string {
+	if e.Err != nil {
+		return fmt.Sprintf("gzip stream at byte %d: %v: %s", e.Offset, e.Err, e.Reason)
+	}
 	return fmt.Sprintf("gzip stream at byte %d: %s", e.Offset, e.Reason)
 }
 

@@ -123,10 +123,10 @@ func (z *Reader) readTrailer() error {
 		words[i] = uint32(v)
 	}
 	if words[1]<<16|words[0] != z.crc {
-		return &Error{Offset: z.offset(), Reason: "wrong checksum of the content", Err: ErrChecksum}
+		return &Error{Offset: z.offset(), Reason: "CRC-32 of the content differs", Err: ErrChecksum}
 	}
 	if words[3]<<16|words[2] != uint32(z.size) {
-		return &Error{Offset: z.offset(), Reason: "wrong length of the content", Err: ErrChecksum}
+		return &Error{Offset: z.offset(), Reason: "length of the content differs", Err: ErrChecksum}
 	}
 	z.members = true
 	z.state = stateMember

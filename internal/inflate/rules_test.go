@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"hash/crc32"
 	"io"
 	"math/rand/v2"
@@ -83,6 +82,11 @@ func TestBlockRules(t *testing.T) {
 		{"incomplete distances", dynamic(aMatch, []uint8{2, 2, 2}, 'a', 257), "incomplete"},
 		{"287 length codes", new(encoder).bits(5, 3).bits(30, 5).bits(0, 48), "more codes"},
 		{"31 distance codes", new(encoder).bits(5, 3).bits(0, 5).bits(30, 5).bits(0, 48), "more codes"},
+		{"code lengths: none, some before", func() *encoder {
+			h := lengthsOf(257, map[int]uint8{'a': 1, 256: 1})
+			e := new(encoder).header(0, h, []uint8{0}).symbol(canonical(h), 256)
+			return e.bits(5, 3).bits(0, 14).bits(0, 12).bits(0, 64-12).bits(0, 60)
+		}(), "code lengths"},
 		{"code lengths: none", new(encoder).bits(5, 3).bits(0, 14).bits(0, 48), "code lengths"},
 		{"code lengths: lone", new(encoder).bits(5, 3).bits(0, 14).bits(1, 3).bits(0, 48), "code lengths"},
 		{"code lengths: over-subscribed", new(encoder).bits(5, 3).bits(0, 14).bits(0o111, 9).bits(0, 48), "code lengths"},
@@ -206,7 +210,7 @@ func TestMemberRules(t *testing.T) {
 		{"two members", join(header(0), body, all, body), "", 0},
 		{"bytes behind", join(header(0), body, []byte("garbage behind")), "behind the last member", 30},
 		{"zeros behind", join(header(0), body, make([]byte, 512)), "behind the last member", 30},
-		{"wrong checksum", join(header(0), body[:5], []byte{1}, body[6:]), "checksum of the content", 20},
+		{"wrong checksum", join(header(0), body[:5], []byte{1}, body[6:]), "CRC-32 of the content", 20},
 		{"wrong length", join(header(0), body[:9], []byte{1}), "length of the content", 20},
 	}
 	c := newChecker()
@@ -243,9 +247,13 @@ func TestMemberRules(t *testing.T) {
 // TestError has the words of an error.
 func TestError(t *testing.T) {
 	t.Parallel()
-	err := fmt.Errorf("read: %w", &Error{Offset: 12, Reason: "reason"})
-	if got, want := err.Error(), "read: gzip stream at byte 12: reason"; got != want {
-		t.Errorf("Error() = %q, want %q", got, want)
+	for want, err := range map[string]error{
+		"gzip stream at byte 12: reason":                   &Error{Offset: 12, Reason: "reason"},
+		"gzip stream at byte 12: invalid checksum: reason": &Error{Offset: 12, Reason: "reason", Err: ErrChecksum},
+	} {
+		if got := err.Error(); got != want {
+			t.Errorf("Error() = %q, want %q", got, want)
+		}
 	}
 }
 
