@@ -3,6 +3,7 @@ package inflate
 import (
 	"bytes"
 	stdgzip "compress/gzip"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -130,7 +131,7 @@ func BenchmarkReader(b *testing.B) {
 						m, err = r.Read(buf)
 						n += m
 					}
-					if err != io.EOF || n != len(plain) {
+					if !errors.Is(err, io.EOF) || n != len(plain) {
 						b.Fatalf("read %d bytes, %v; want %d", n, err, len(plain))
 					}
 				}

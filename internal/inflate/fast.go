@@ -43,50 +43,43 @@ func (z *Reader) decodeFast(buf *buffer, start, stop, base int) (int, status) {
 		if int32(e) < 0 {
 			binary.LittleEndian.PutUint16(buf[pos:pos+2:pos+2], uint16(e>>firstShift))
 			pos += uint(e >> countShift & countMask)
-			bb >>= e & bitsMask
-			bn -= uint64(e)
+			bb, bn = bb>>(e&bitsMask), bn-uint64(e)
 			e = lits[bb&(1<<litBits-1)]
 			if int32(e) < 0 {
 				binary.LittleEndian.PutUint16(buf[pos:pos+2:pos+2], uint16(e>>firstShift))
 				pos += uint(e >> countShift & countMask)
-				bb >>= e & bitsMask
-				bn -= uint64(e)
+				bb, bn = bb>>(e&bitsMask), bn-uint64(e)
 				e = lits[bb&(1<<litBits-1)]
 				if int32(e) < 0 {
 					binary.LittleEndian.PutUint16(buf[pos:pos+2:pos+2], uint16(e>>firstShift))
 					pos += uint(e >> countShift & countMask)
-					bb >>= e & bitsMask
-					bn -= uint64(e)
+					bb, bn = bb>>(e&bitsMask), bn-uint64(e)
 					continue
 				}
 			}
 		}
 		if e&litOther != 0 {
 			if e&otherLink != 0 {
-				bb >>= litBits
-				bn -= litBits
+				bb, bn = bb>>litBits, bn-litBits
 				e = lits[link(e, bb)&(litSize-1)]
 			}
 			if int32(e) < 0 {
 				buf[pos] = byte(e >> firstShift)
 				pos++
-				bb >>= e & bitsMask
-				bn -= uint64(e)
+				bb, bn = bb>>(e&bitsMask), bn-uint64(e)
 				continue
 			}
 			if e&litOther != 0 {
 				end = statusNoCode
 				if e&otherEnd != 0 {
-					bb >>= e & bitsMask
-					bn -= uint64(e)
+					bb, bn = bb>>(e&bitsMask), bn-uint64(e)
 					end = statusEnd
 				}
 				break
 			}
 		}
 		length := uint(e>>valueShift) + uint(bb&(1<<(e&bitsMask)-1)>>(e>>codeShift&codeMask))
-		bb >>= e & bitsMask
-		bn -= uint64(e)
+		bb, bn = bb>>(e&bitsMask), bn-uint64(e)
 
 		bb |= binary.LittleEndian.Uint64(in[ip:ip+8:ip+8]) << (bn & 63)
 		ip += uint(63-bn&63) >> 3
@@ -94,8 +87,7 @@ func (z *Reader) decodeFast(buf *buffer, start, stop, base int) (int, status) {
 		d := dists[bb&(1<<distBits-1)]
 		if int32(d) < 0 {
 			if d&otherLink != 0 {
-				bb >>= distBits
-				bn -= distBits
+				bb, bn = bb>>distBits, bn-distBits
 				d = dists[link(d, bb)&(distSize-1)]
 			}
 			if int32(d) < 0 {
@@ -104,35 +96,41 @@ func (z *Reader) decodeFast(buf *buffer, start, stop, base int) (int, status) {
 			}
 		}
 		distance := uint(d>>valueShift) + uint(bb&(1<<(d&bitsMask)-1)>>(d>>codeShift&codeMask))
-		bb >>= d & bitsMask
-		bn -= uint64(d)
+		bb, bn = bb>>(d&bitsMask), bn-uint64(d)
 		if distance > pos-uint(base) {
 			end = statusTooFar
 			break
 		}
-		src, next := pos-distance, pos+length
-		if distance >= 8 {
-			binary.LittleEndian.PutUint64(buf[pos:pos+8:pos+8], binary.LittleEndian.Uint64(buf[src:src+8:src+8]))
-			binary.LittleEndian.PutUint64(buf[pos+8:pos+16:pos+16], binary.LittleEndian.Uint64(buf[src+8:src+16:src+16]))
-			for pos+16 < next {
-				binary.LittleEndian.PutUint64(buf[pos+16:pos+24:pos+24], binary.LittleEndian.Uint64(buf[src+16:src+24:src+24]))
-				pos += 8
-				src += 8
-			}
-		} else {
-			// The bytes that repeat, as often as they fit into 8.
-			v := binary.LittleEndian.Uint64(buf[src : src+8 : src+8])
-			v &= 1<<(8*distance&63) - 1
-			v |= v << (8 * distance)
-			v |= v << (16 * distance)
-			v |= v << (32 * distance)
-			for step := uint(strides >> (4 * distance) & 15); pos < next; pos += step {
-				binary.LittleEndian.PutUint64(buf[pos:pos+8:pos+8], v)
-			}
-		}
-		pos = next
+		copyFast(buf, pos, distance, length)
+		pos += length
 	}
 	z.bitBuf, z.bitCount, z.ip = bb, uint(bn&63), int(ip)
 	z.unread()
 	return int(pos), end
+}
+
+// copyFast copies a match of decodeFast to pos. It writes up to 16 bytes behind
+// it.
+func copyFast(buf *buffer, pos, distance, length uint) {
+	src, next := pos-distance, pos+length
+	if distance >= 8 {
+		// Most matches are short.
+		binary.LittleEndian.PutUint64(buf[pos:pos+8:pos+8], binary.LittleEndian.Uint64(buf[src:src+8:src+8]))
+		binary.LittleEndian.PutUint64(buf[pos+8:pos+16:pos+16], binary.LittleEndian.Uint64(buf[src+8:src+16:src+16]))
+		for pos+16 < next {
+			binary.LittleEndian.PutUint64(buf[pos+16:pos+24:pos+24], binary.LittleEndian.Uint64(buf[src+16:src+24:src+24]))
+			pos += 8
+			src += 8
+		}
+		return
+	}
+	// The bytes that repeat, as often as they fit into 8.
+	v := binary.LittleEndian.Uint64(buf[src : src+8 : src+8])
+	v &= 1<<(8*distance&63) - 1
+	v |= v << (8 * distance)
+	v |= v << (16 * distance)
+	v |= v << (32 * distance)
+	for step := uint(strides >> (4 * distance) & 15); pos < next; pos += step {
+		binary.LittleEndian.PutUint64(buf[pos:pos+8:pos+8], v)
+	}
 }

@@ -26,7 +26,7 @@ func (z *Reader) more() {
 
 // cut returns the error of a stream that ends where it must go on.
 func (z *Reader) cut() error {
-	if z.readErr == io.EOF {
+	if z.readErr == io.EOF { //nolint:errorlint // an error that wraps it is no end
 		return io.ErrUnexpectedEOF
 	}
 	return z.readErr

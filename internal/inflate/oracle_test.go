@@ -87,7 +87,7 @@ func (c *checker) decode(t *testing.T, in io.Reader, size int) ([]byte, error) {
 		if _, again := z.Read(buf); again != err { //nolint:errorlint // the same one
 			t.Fatalf("Read = %v, and then %v", err, again)
 		}
-		if err == io.EOF {
+		if err == io.EOF { //nolint:errorlint // as it is
 			return out, nil
 		}
 		return out, err
@@ -136,7 +136,7 @@ func (c *checker) judge(t *testing.T, in []byte, ours, std, k result) {
 // checkError fails if err is none that a stream can cause.
 func checkError(t *testing.T, err error) {
 	t.Helper()
-	if _, ok := errors.AsType[*Error](err); !ok && err != io.ErrUnexpectedEOF && err.Error() != "too much output" {
+	if _, ok := errors.AsType[*Error](err); !ok && !errors.Is(err, io.ErrUnexpectedEOF) && err.Error() != "too much output" {
 		t.Fatalf("error is %T %v, want *Error or unexpected EOF", err, err)
 	}
 }

@@ -202,7 +202,7 @@ func TestTruncation(t *testing.T) {
 				if in[n] != 0x1f {
 					t.Errorf("decode of %d bytes of %d = nil, want an error", n, len(in))
 				}
-			} else if err != io.ErrUnexpectedEOF {
+			} else if err != io.ErrUnexpectedEOF { //nolint:errorlint // as it is
 				t.Errorf("decode of %d bytes of %d = %v, want %v", n, len(in), err, io.ErrUnexpectedEOF)
 			}
 			c.compare(t, in[:n], 1<<20)
@@ -286,7 +286,7 @@ func TestAllocations(t *testing.T) {
 		in.Seek(0, io.SeekStart)
 		z.Reset(in)
 		for {
-			if _, err := z.Read(buf); err == io.EOF {
+			if _, err := z.Read(buf); errors.Is(err, io.EOF) {
 				return
 			} else if err != nil {
 				t.Fatal(err)

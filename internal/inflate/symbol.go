@@ -7,6 +7,7 @@ func (z *Reader) decodeCoded(buf *buffer, pos, stop, base int) (int, error) {
 		var why status
 		pos, why = z.decodeFast(buf, pos, stop, base)
 		switch why {
+		case statusMore:
 		case statusEnd:
 			z.endBlock()
 		case statusNoCode:
