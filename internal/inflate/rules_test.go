@@ -20,6 +20,18 @@ func lengthsOf(n int, set map[int]uint8) []uint8 {
 	return l
 }
 
+// deep returns code lengths of 1 to 14 bits for 0 to 13, and last for those from
+// 14 on, but the last one is that of the end of block.
+func deep(last ...uint8) []uint8 {
+	l := make([]uint8, 257)
+	for i := range 14 {
+		l[i] = uint8(i + 1)
+	}
+	copy(l[14:], last[1:])
+	l[endOfBlock] = last[0]
+	return l
+}
+
 // TestBlockRules has a deflate stream for each rule of the format.
 func TestBlockRules(t *testing.T) {
 	t.Parallel()
@@ -68,6 +80,9 @@ func TestBlockRules(t *testing.T) {
 		{"lone code of two bits", dynamic(lengthsOf(257, map[int]uint8{256: 2}), []uint8{0}, 256), "incomplete"},
 		{"no end of block", dynamic(lengthsOf(257, map[int]uint8{1: 1, 2: 1}), []uint8{1}, 1), "end of block"},
 		{"over-subscribed", dynamic(lengthsOf(257, map[int]uint8{1: 1, 2: 1, 256: 1}), []uint8{1}, 1), "over-subscribed"},
+		{"over-subscribed by the least", dynamic(deep(15, 15, 15), []uint8{1}, 0), "over-subscribed"},
+		{"deepest", dynamic(deep(15, 15), []uint8{1}, 0, 14, 256), ""},
+		{"incomplete by the least", dynamic(deep(15), []uint8{1}, 0), "incomplete"},
 		{"incomplete", dynamic(lengthsOf(257, map[int]uint8{1: 2, 2: 2, 256: 2}), []uint8{1}, 1), "incomplete"},
 		{"no distance code, no match", dynamic(aEnd, []uint8{0}, 'a', 256), ""},
 		{"no distance code, a match", dynamic(aMatch, []uint8{0}, 'a', 257).bits(0, 48), "no code"},
@@ -161,6 +176,7 @@ func TestReach(t *testing.T) {
 				e.match(lits, dists, 258, reach)
 				e.symbol(lits, endOfBlock)
 				in := append(first.member(), e.member()...)
+				in = append(in, first.member()...) // so that the end is not near
 				for _, size := range readSizes {
 					_, err := c.decode(t, bytes.NewReader(in), size)
 					want := ""
@@ -263,52 +279,60 @@ func TestTables(t *testing.T) {
 	t.Parallel()
 	rng := rand.New(rand.NewPCG(11, 12))
 	z := NewReader(nil)
-	for range 25 {
+	for range 15 {
 		lits := canonical(randomLengths(rng, 258+rng.IntN(fixedLits-257), endOfBlock))
 		dists := canonical(randomLengths(rng, 2+rng.IntN(maxDists-1), 0))
 		if !z.setCodes(lits.lengths, dists.lengths, &z.ownLits, &z.ownDists) {
 			t.Fatal("setCodes = false, want true")
 		}
+		allLits, allDists := expand(t, lits), expand(t, dists)
 		for v := range uint64(1) << maxCodeLen {
-			checkLookup(t, z.ownLits[:], litBits, litOther, z.litEntry[:], lits, v)
-			checkLookup(t, z.ownDists[:], distBits, distOther, z.distEntry[:], dists, v)
+			checkLookup(t, z.ownLits[:], litBits, litOther, z.litEntry[:], lits, allLits, v)
+			checkLookup(t, z.ownDists[:], distBits, distOther, z.distEntry[:], dists, allDists, v)
 		}
 	}
 }
 
-// checkLookup looks up the bits v.
-func checkLookup(t *testing.T, table []uint32, index uint, other uint32, entries []uint32, h *huffman, v uint64) {
-	t.Helper()
-	want, ok := find(h, v)
-	if !ok {
-		t.Fatalf("%b is no code", v)
-	}
-	e, used := table[v&(1<<index-1)], uint(0)
-	if e&entryLiteral != 0 && e>>countShift&countMask == 2 && other == litOther {
-		first := uint(e >> codeShift & codeMask)
-		second, ok := find(h, v>>first)
-		got := [...]byte{byte(e >> firstShift), byte(e >> secondShift)}
-		if !ok || got != [...]byte{byte(want), byte(second)} || first != uint(h.lengths[want]) || uint(e&bitsMask) != first+uint(h.lengths[second]) {
-			t.Fatalf("lookup(%b) = %d of %d bits, want %d and %d", v, got, e&bitsMask, want, second)
+// checkLookup looks up the bits v in table, and compares with the symbols in all.
+func checkLookup(t *testing.T, table []uint32, index uint, other uint32, entries []uint32, h *huffman, all []int, v uint64) {
+	want := all[v]
+	e, used := table[v&(1<<index-1)], uint32(0)
+	if other == litOther && e&entryLiteral != 0 && e>>countShift&countMask == 2 {
+		n := uint32(h.lengths[want])
+		second := all[v>>n]
+		both := n + uint32(h.lengths[second])
+		pair := entryLiteral + 2<<countShift + uint32(want)<<firstShift + uint32(second)<<secondShift + n<<codeShift + both
+		if e != pair {
+			t.Fatalf("lookup(%b) = %#x, want %#x", v, e, pair)
 		}
 		return
 	}
-	if e&other != 0 && e&otherLink != 0 && e&(entryLiteral|other) == other {
-		used = index
+	if e&(entryLiteral|other|otherLink) == other|otherLink {
+		used = uint32(index)
 		e = table[link(e, v>>index)]
 	}
-	code := uint32(h.lengths[want]) - uint32(used)
-	if e != entries[want]+code<<codeShift+code {
+	n := uint32(h.lengths[want]) - used
+	if e != entries[want]+n<<codeShift+n {
 		t.Fatalf("lookup(%b) = %#x, want symbol %d", v, e, want)
 	}
 }
 
-// find returns the symbol whose code v begins with.
-func find(h *huffman, v uint64) (int, bool) {
+// expand returns the symbol whose code each number of 15 bits begins with.
+func expand(t *testing.T, h *huffman) []int {
+	t.Helper()
+	all := make([]int, 1<<maxCodeLen)
+	filled := 0
 	for sym, n := range h.lengths {
-		if n > 0 && v&(1<<n-1) == h.codes[sym] {
-			return sym, true
+		if n == 0 {
+			continue
+		}
+		for v := int(h.codes[sym]); v < len(all); v += 1 << n {
+			all[v] = sym
+			filled++
 		}
 	}
-	return 0, false
+	if filled != len(all) {
+		t.Fatalf("the code fills %d of %d", filled, len(all))
+	}
+	return all
 }
