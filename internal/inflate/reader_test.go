@@ -344,7 +344,7 @@ func TestReaderError(t *testing.T) {
 	if err != cause { //nolint:errorlint // the same one
 		t.Errorf("decode before the end = %v, want %v", err, cause)
 	}
-	if _, err := c.decode(t, emptyReader{}, 1); err != io.ErrNoProgress {
+	if _, err := c.decode(t, emptyReader{}, 1); !errors.Is(err, io.ErrNoProgress) {
 		t.Errorf("decode of an empty reader = %v, want %v", err, io.ErrNoProgress)
 	}
 }
@@ -385,7 +385,7 @@ func TestAppetite(t *testing.T) {
 		most := 0
 		for last := 0; ; last = in.total {
 			n, err := z.Read(buf)
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			if err != nil {

@@ -295,6 +295,7 @@ func TestTables(t *testing.T) {
 
 // checkLookup looks up the bits v in table, and compares with the symbols in all.
 func checkLookup(t *testing.T, table []uint32, index uint, other uint32, entries []uint32, h *huffman, all []int, v uint64) {
+	t.Helper()
 	want := all[v]
 	e, used := table[v&(1<<index-1)], uint32(0)
 	if other == litOther && e&entryLiteral != 0 && e>>countShift&countMask == 2 {
