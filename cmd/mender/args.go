@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/usb-updater/usb-updater/internal/install"
 )
 
 // command is what the user wants done.
@@ -13,6 +15,7 @@ const (
 	cmdInstall      command = "install"
 	cmdCommit       command = "commit"
 	cmdRollback     command = "rollback"
+	cmdResume       command = "resume"
 	cmdShowArtifact command = "show-artifact"
 	cmdShowProvides command = "show-provides"
 	cmdHelp         command = "help"
@@ -22,7 +25,7 @@ const (
 // commands are the words that name a command, in any of Mender's dialects.
 var commands = map[string]command{
 	"install": cmdInstall, "rootfs": cmdInstall,
-	"commit": cmdCommit, "rollback": cmdRollback,
+	"commit": cmdCommit, "rollback": cmdRollback, "resume": cmdResume,
 	"show-artifact": cmdShowArtifact, "show-provides": cmdShowProvides,
 	"help": cmdHelp, "version": cmdVersion,
 }
@@ -30,9 +33,6 @@ var commands = map[string]command{
 // managed are commands that need a Mender server. They are known, so that the
 // refusal can say why.
 var managed = []string{"daemon", "bootstrap", "setup", "snapshot", "check-update", "send-inventory"}
-
-// planned are standalone commands of newer clients that this program lacks.
-var planned = []string{"resume"}
 
 // options are the parsed arguments.
 type options struct {
@@ -45,6 +45,7 @@ type options struct {
 	logFile        string
 	logLevel       string
 	rebootExitCode bool
+	stopBefore     []string
 }
 
 // flag describes an option of the command line.
@@ -74,6 +75,7 @@ func flags() []flag {
 		{"info", "", nil, func(o *options) { o.logLevel = "info" }},
 		{"debug", "", nil, func(o *options) { o.logLevel = "debug" }},
 		{"reboot-exit-code", "", nil, func(o *options) { o.rebootExitCode = true }},
+		{"stop-before", "", func(o *options, v string) { o.stopBefore = append(o.stopBefore, v) }, nil},
 		{"help", "h", nil, func(o *options) { o.command = cmdHelp }},
 		{"version", "v", nil, func(o *options) { o.command = cmdVersion }},
 	}
@@ -140,7 +142,7 @@ func (o *options) parseDashed(name, arg string, rest []string) ([]string, error)
 		return rest, nil
 	}
 	_, known := commands[name]
-	if !known && !slices.Contains(managed, name) && !slices.Contains(planned, name) {
+	if !known && !slices.Contains(managed, name) {
 		return nil, usageError(fmt.Sprintf("unknown option %.64q", arg))
 	}
 	if o.command == cmdHelp || o.command == cmdVersion {
@@ -163,15 +165,17 @@ func (o *options) setCommand(name string) error {
 	if slices.Contains(managed, name) {
 		return usageError(fmt.Sprintf("%s: managed mode is not supported by this program: it updates without a server", name))
 	}
-	if slices.Contains(planned, name) {
-		return usageError(fmt.Sprintf("%s: not supported yet", name))
-	}
 	return usageError(fmt.Sprintf("no help topic for %.64q: it is not a command", name))
 }
 
 func (o *options) check() error {
 	if o.command == "" {
 		return usageError("no command given")
+	}
+	for _, s := range o.stopBefore {
+		if !slices.Contains(install.StopStates(), s) {
+			return usageError(fmt.Sprintf("cannot stop before unsupported state %.64q: want one of %s", s, strings.Join(install.StopStates(), ", ")))
+		}
 	}
 	want := 0
 	if o.command == cmdInstall {

@@ -10,7 +10,6 @@ import (
 
 	"github.com/usb-updater/usb-updater/internal/artifact"
 	"github.com/usb-updater/usb-updater/internal/bootenv"
-	"github.com/usb-updater/usb-updater/internal/config"
 	"github.com/usb-updater/usb-updater/internal/device"
 	"github.com/usb-updater/usb-updater/internal/install"
 	"github.com/usb-updater/usb-updater/internal/install/state"
@@ -31,6 +30,12 @@ const (
 	textCommitFailed  = "Committing failed.\n"
 	textStreamFailed  = "Streaming failed.\n"
 	textInstallFailed = "Installation failed.\n"
+	textNoRollback    = "Artifact doesn't support rollback. Committing immediately.\n"
+	textEmptyPayload  = "Artifact with empty payload. Committing immediately.\n"
+	textAllDone       = "Installed and committed.\n"
+	textNotUndone     = "Rollback failed. System may be in an inconsistent state.\n"
+	textStreamed      = "Streamed to storage, but not installed/enabled.\n"
+	textStopped       = "Stopped on request. Use 'resume' to go on, or 'rollback' to roll back the update.\n"
 )
 
 // withEngine runs do under the device's lock.
@@ -41,16 +46,10 @@ func (p *program) withEngine(d *device.Device, do func(*install.Engine, *state.S
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	e, err := d.Engine(store)
-	if errors.Is(err, config.ErrNoSlots) && p.command != cmdInstall {
-		// Nothing can be pending on a device without slots, unless the record
-		// says so.
-		if r, loadErr := store.Load(); loadErr == nil && r.Pending == nil {
-			return p.nothing()
-		}
-	}
 	if err != nil {
 		return exitFailed, err
 	}
+	e.StopBefore = p.stopBefore
 	return do(e, store)
 }
 
@@ -88,16 +87,103 @@ func (p *program) install(ctx context.Context, d *device.Device) (int, error) {
 		if err != nil {
 			return p.notModified(err)
 		}
-		if err := e.Arm(ctx, written); err != nil {
-			p.print(textInstallFailed + textRollingBack)
-			if _, r, inspectErr := e.Inspect(context.WithoutCancel(ctx)); inspectErr == nil && r.Pending == nil {
-				p.print(textRolledBack)
+		out, err := e.Arm(ctx, written)
+		if out.Committed { // there was no way back to wait for
+			if art.Header().Empty {
+				p.print(textEmptyPayload)
+			} else {
+				p.print(textNoRollback + textCommitting)
 			}
+		}
+		return p.installed(ctx, e, out, err)
+	})
+}
+
+// installed tells how an installation has ended, in this run or in a resumed one.
+func (p *program) installed(ctx context.Context, e *install.Engine, out install.Outcome, err error) (int, error) {
+	switch {
+	case errors.Is(err, install.ErrStopped):
+		return p.stopped(ctx, e, err)
+	case out.Committed:
+		p.print(textAllDone)
+	case err != nil:
+		p.print(textInstallFailed)
+		p.undone(ctx, e, err)
+		return exitFailed, err
+	default:
+		p.print(textInstalled)
+	}
+	if out.NeedsReboot {
+		p.print(textNeedsReboot)
+	}
+	switch {
+	case err != nil:
+		return exitFailed, err
+	case out.NeedsReboot && p.rebootExitCode:
+		return exitReboot, nil
+	default:
+		return exitOK, nil
+	}
+}
+
+// undone tells what a failure has come to. What is still pending was not rolled
+// back.
+func (p *program) undone(ctx context.Context, e *install.Engine, err error) {
+	p.print(textRollingBack)
+	if errors.Is(err, install.ErrNotRolledBack) {
+		p.print(textNotUndone)
+		return
+	}
+	if _, r, inspectErr := e.Inspect(context.WithoutCancel(ctx)); inspectErr == nil && r.Pending == nil {
+		p.print(textRolledBack)
+	}
+}
+
+// stopped ends a run that --stop-before has ended. An error that came before
+// is one all the same.
+func (p *program) stopped(ctx context.Context, e *install.Engine, err error) (int, error) {
+	action, _, inspectErr := e.Inspect(context.WithoutCancel(ctx))
+	if inspectErr == nil && action == install.ActionResume {
+		p.print(textStreamed)
+	}
+	p.print(textStopped)
+	if onlyStopped(err) {
+		return exitOK, nil
+	}
+	return exitFailed, err
+}
+
+// onlyStopped tells whether nothing failed before the stop.
+func onlyStopped(err error) bool {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return !slices.ContainsFunc(joined.Unwrap(), func(err error) bool { return !onlyStopped(err) })
+	}
+	return err == install.ErrStopped //nolint:errorlint // alone
+}
+
+func (p *program) resume(ctx context.Context, d *device.Device) (int, error) {
+	return p.withEngine(d, func(e *install.Engine, _ *state.Store) (int, error) {
+		action, r, err := e.Inspect(ctx)
+		if err != nil {
 			return exitFailed, err
 		}
-		p.print(textInstalled + textNeedsReboot)
-		if p.rebootExitCode {
-			return exitReboot, nil
+		if nothingPending(action, r) {
+			return p.nothing()
+		}
+		e.Report = newProgress(p.stderr).event
+		out, err := e.Resume(ctx)
+		switch {
+		case action == install.ActionResume:
+			return p.installed(ctx, e, out, err)
+		case errors.Is(err, install.ErrStopped):
+			return p.stopped(ctx, e, err)
+		case out.Committed:
+			p.print(textCommitting + textCommitted)
+		case errors.Is(err, install.ErrRolledBack), errors.Is(err, install.ErrTrialFailed), errors.Is(err, install.ErrNotRolledBack):
+			p.undone(ctx, e, err)
+		}
+		if err != nil {
+			return exitFailed, err
 		}
 		return exitOK, nil
 	})
@@ -129,6 +215,11 @@ func (p *program) commit(ctx context.Context, d *device.Device) (int, error) {
 			return exitOK, nil
 		case errors.Is(err, install.ErrCommittedWithErrors):
 			p.print(textCommitted)
+			return exitFailed, err
+		case errors.Is(err, install.ErrStopped):
+			return p.stopped(ctx, e, err)
+		case errors.Is(err, install.ErrNotRolledBack):
+			p.print(textCommitFailed + textNotUndone)
 			return exitFailed, err
 		case errors.Is(err, install.ErrRolledBack), errors.Is(err, install.ErrTrialFailed):
 			p.print(textCommitFailed + textRolledBack)
@@ -169,7 +260,13 @@ func (p *program) rollback(ctx context.Context, d *device.Device) (int, error) {
 		}
 		p.print(textRollingBack)
 		reboot, err := e.Rollback(ctx, "rolled back by hand")
-		if err != nil {
+		switch {
+		case errors.Is(err, install.ErrStopped):
+			return p.stopped(ctx, e, err)
+		case errors.Is(err, install.ErrNotRolledBack):
+			p.print(textNotUndone)
+			return exitFailed, err
+		case err != nil:
 			return exitFailed, err
 		}
 		p.print(textRolledBack)
@@ -188,7 +285,7 @@ func nothingPending(action install.Action, r state.Record) bool {
 // nothing ends commit and rollback where no update is in progress.
 func (p *program) nothing() (int, error) {
 	p.print(textNothing)
-	verb := "commit"
+	verb := string(p.command)
 	if p.command == cmdRollback {
 		verb = "roll back"
 	}
@@ -254,6 +351,9 @@ var hints = []struct {
 	{bootenv.ErrNoSpace, "the boot environment is full: remove variables that nobody uses"},
 	{bootenv.ErrReadOnlyVar, "see .flags in the boot environment, and the write list in /etc/fw_env.config"},
 	{install.ErrInProgress, "mender commit or mender rollback ends the update that is pending"},
+	{install.ErrNotInstalled, "mender resume installs it, mender rollback gives it up"},
+	{install.ErrNoRollback, "mender commit ends the update"},
+	{install.ErrPayloadType, "update modules are executables in /usr/share/mender/modules/v3, named after the payload type"},
 	{install.ErrNotRebooted, "the update stays pending: reboot, then commit"},
 	{install.ErrUnfinished, "mender rollback returns to the previous system"},
 	{install.ErrMounted, "an automounter may have mounted it; the slot must not be in use"},

@@ -155,6 +155,8 @@ func (p *program) dispatch(ctx context.Context) (int, error) {
 		return p.commit(ctx, d)
 	case cmdRollback:
 		return p.rollback(ctx, d)
+	case cmdResume:
+		return p.resume(ctx, d)
 	default:
 		return exitFailed, usageError("no command given")
 	}
@@ -164,8 +166,10 @@ func (p *program) dispatch(ctx context.Context) (int, error) {
 func (p *program) deviceOptions() device.Options {
 	o := device.Options{
 		Root: p.root, ConfigFile: p.config, FallbackFile: p.fallbackConfig, DataDir: p.data,
-		ConfigDir: os.Getenv("MENDER_CONF_DIR"),
-		Log:       func(line string) { p.log.Info().Msg(line) },
+		ConfigDir: os.Getenv("MENDER_CONF_DIR"), ShareDir: os.Getenv("MENDER_DATA_DIR"),
+		// As Mender's clients mean to: an automounter may have been faster.
+		UnmountTarget: true,
+		Log:           func(line string) { p.log.Info().Msg(line) },
 	}
 	if o.DataDir == "" {
 		o.DataDir = os.Getenv("MENDER_DATASTORE_DIR")
@@ -190,14 +194,16 @@ func plainVersion(v string) string {
 	return v
 }
 
-const shortUsage = "usage: mender install FILE | commit | rollback | show-artifact | show-provides; mender --help\n"
+const shortUsage = "usage: mender install FILE | commit | rollback | resume | show-artifact | show-provides; mender --help\n"
 
 const usage = `mender installs Mender artifacts on a device with two root slots, without a server.
 
 Usage:
-  mender install FILE     write the artifact to the inactive slot and try it at the next boot
+  mender install FILE     write the artifact to the inactive slot and try it at the next boot,
+                          or hand it to its update module
   mender commit           make the new system permanent, after the reboot
   mender rollback         give the new system up; the old one boots next
+  mender resume           go on with an update that was stopped or interrupted
   mender show-artifact    print the name of the installed artifact
   mender show-provides    print what the installed artifact provides
 
@@ -207,7 +213,10 @@ Options:
   -c, --config FILE            configuration (/etc/mender/mender.conf)
   -b, --fallback-config FILE   configuration that --config overrides (/var/lib/mender/mender.conf)
   -d, --data DIR               data directory (/var/lib/mender)
-      --reboot-exit-code       install: exit with 4 when a reboot is required
+      --reboot-exit-code       install, resume: exit with 4 when a reboot is required
+      --stop-before STATE      stop there, for a later resume; may be given several times:
+                               ArtifactInstall_Enter, ArtifactCommit_Enter, ArtifactCommit_Leave,
+                               ArtifactRollback_Enter, ArtifactFailure_Enter, Cleanup
   -l, --log-level LEVEL        error, warning, info or debug (info)
   -L, --log-file FILE          write the log to FILE, not to standard error
       --root DIR               act on the simulated device in DIR
@@ -217,7 +226,7 @@ Options:
 Exit codes:
   0  done; after install a reboot and a commit are still needed
   1  failed; the message says what and why
-  2  commit, rollback: no update is in progress
+  2  commit, rollback, resume: no update is in progress
   4  with --reboot-exit-code: done, and a reboot is required
 
 Without commit the device returns to the old system at the reboot after the next.

@@ -39,8 +39,12 @@ const barWidth = 40
 // event shows a step of the engine. What cannot be shown changes no outcome.
 func (p *progress) event(ev install.Event) {
 	if ev.Step != install.StepWrite || ev.Total == 0 {
-		if ev.Step == install.StepVerify {
+		switch ev.Step {
+		case install.StepVerify:
 			p.line("comparing slot %s with the checksum", ev.Slot)
+		case install.StepInstall:
+			p.line("update module %s installs", ev.Module)
+		default:
 		}
 		return
 	}

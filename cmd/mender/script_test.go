@@ -37,6 +37,7 @@ func TestParse(t *testing.T) {
 		{[]string{"-config", "-commit", "show-artifact"}, options{command: cmdShowArtifact, config: "-commit"}},
 		{[]string{"--config=X", "-b", "Y", "-d=Z", "commit"}, options{command: cmdCommit, config: "X", fallbackConfig: "Y", data: "Z"}},
 		{[]string{"-no-syslog", "-skipverify", "-E", "c.pem", "-F", "-rollback"}, options{command: cmdRollback}},
+		{[]string{"resume", "--stop-before", "Cleanup", "-stop-before=ArtifactCommit_Leave"}, options{command: cmdResume, stopBefore: []string{"Cleanup", "ArtifactCommit_Leave"}}},
 		{[]string{"-h"}, options{command: cmdHelp}},
 		{[]string{"-version"}, options{command: cmdVersion}},
 		{nil, options{command: cmdHelp}},
@@ -64,9 +65,10 @@ func TestParse(t *testing.T) {
 		{"-commit", "-rollback"},
 		{"daemon"},
 		{"-daemon"},
-		{"resume"},
 		{"--reboot-exit-code=1", "commit"},
 		{"--log-level", "info"},
+		{"install", "F", "--stop-before", "Bogus"},
+		{"install", "F", "--stop-before"},
 	} {
 		if o, err := parse(args); err == nil {
 			t.Errorf("parse(%q) = %+v, want an error", args, o)

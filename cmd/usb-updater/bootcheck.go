@@ -46,10 +46,15 @@ func (a *agent) bootCheck(ctx context.Context) (report.Code, error) {
 			return report.NothingToDo, nil
 		case install.ActionReboot:
 			return report.Pending, errors.New("an update waits for the reboot")
+		case install.ActionResume:
+			return report.Pending, errors.New("an update was stopped before its installation: mender resume or mender rollback ends it")
 		case install.ActionFinish:
 			res.code, res.err = report.OK, err
 		case install.ActionFail:
 			res.code, res.err = report.TrialFailed, err
+			if errors.Is(err, install.ErrInterrupted) {
+				res.code = report.ModuleFailed
+			}
 		case install.ActionDecide:
 			res.code, res.err = a.judge(ctx, d, e)
 		case install.ActionRollback:
@@ -58,7 +63,7 @@ func (a *agent) bootCheck(ctx context.Context) (report.Code, error) {
 			return report.BootEnvFailed, err
 		}
 		a.remember(d, store, res)
-		if action == install.ActionRollback || errors.Is(res.err, install.ErrRolledBack) && action != install.ActionFail {
+		if action == install.ActionRollback || errors.Is(res.err, install.ErrRolledBack) && action != install.ActionFail && undoneByReboot(before) {
 			if _, err := a.reboot(d, "return to the previous system", ""); err != nil {
 				return res.code, errors.Join(res.err, err)
 			}
@@ -95,13 +100,21 @@ func (a *agent) judge(ctx context.Context, d *device.Device, e *install.Engine) 
 	case err == nil:
 	case errors.Is(err, install.ErrCommittedWithErrors):
 		return report.CommittedWithErrors, err
+	case errors.Is(err, install.ErrNotRolledBack):
+		return report.ModuleFailed, err
 	case errors.Is(err, install.ErrRolledBack):
 		return report.HealthFailed, err
 	default:
 		return codeOf(err, report.Failed), err
 	}
-	a.log.Info().Msg("committed: the new system is permanent")
+	a.log.Info().Msg("committed: the update is permanent")
 	return report.OK, nil
+}
+
+// undoneByReboot tells whether a rollback takes effect with a reboot only. That
+// of an update module does so at once, unless the module asked for reboots.
+func undoneByReboot(before state.Record) bool {
+	return before.Pending == nil || before.Pending.Slotted() || before.Pending.NeedsReboot
 }
 
 func nameOf(r state.Record) string {

@@ -112,12 +112,15 @@ func (a *agent) candidates(ctx context.Context, p profile, stick *mount.Stick) (
 	if listing.LeftOut > 0 || listing.Truncated {
 		a.log.Warn().Int("left_out", listing.LeftOut).Bool("truncated", listing.Truncated).Msg("the stick holds more than is looked at")
 	}
-	provides := install.Provides(p.record, p.name)
+	provides, modules := install.Provides(p.record, p.name), p.device.Modules()
 	var found []candidate
 	for _, entry := range listing.Entries {
 		c := inspect(ctx, stick, entry, p.keys)
 		if ctx.Err() != nil { // what was read is no verdict
 			return nil, context.Cause(ctx)
+		}
+		if c.err == nil {
+			c.err = install.CheckPayloadType(c.header, modules.Find)
 		}
 		if c.err == nil {
 			c.err = install.Compatible(c.header, p.deviceType, provides)
@@ -177,7 +180,12 @@ func decide(p profile, found []candidate) policy.Decision {
 		if h := c.header; h != nil {
 			in[i].Name, in[i].Version = h.Name, h.Provides["rootfs-image.version"]
 			in[i].Digest, in[i].Verified = fmt.Sprintf("%x", h.ManifestDigest), h.VerifiedBy != ""
-			if len(h.Files) == 1 {
+			if in[i].Module = h.PayloadType != artifact.RootfsImage; in[i].Module {
+				// Where mender-artifact puts the version of such a payload.
+				key := "rootfs-image." + h.PayloadType + ".version"
+				in[i].Version, in[i].Replaces = h.Provides[key], r.Provides[key]
+			}
+			if len(h.Files) == 1 && !in[i].Module {
 				in[i].Checksum = fmt.Sprintf("%x", h.Files[0].SHA256)
 			}
 		}

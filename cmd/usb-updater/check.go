@@ -105,10 +105,13 @@ func (c *checked) run(ctx context.Context, opts checkOptions) error {
 	case !h.Signed:
 		c.Warnings = append(c.Warnings, "the artifact is not signed")
 	}
+	if !h.Empty && h.PayloadType != artifact.RootfsImage {
+		c.Warnings = append(c.Warnings, fmt.Sprintf("the device needs the update module %s", h.PayloadType))
+	}
 	fits := c.fits(h, opts, provides)
 	if _, err := art.Copy(ctx, func(file artifact.File) (io.Writer, error) {
 		c.addFile(h, file)
-		if opts.slotSize > 0 && file.Size > opts.slotSize {
+		if opts.slotSize > 0 && h.PayloadType == artifact.RootfsImage && file.Size > opts.slotSize {
 			return nil, fmt.Errorf("%w: image %d bytes, slot %d bytes", install.ErrTooLarge, file.Size, opts.slotSize)
 		}
 		return io.Discard, nil
@@ -120,7 +123,7 @@ func (c *checked) run(ctx context.Context, opts checkOptions) error {
 
 // fits applies the rules for which the device was described.
 func (c *checked) fits(h *artifact.Header, opts checkOptions, provides map[string]string) error {
-	err := install.CheckPayloadType(h)
+	err := install.CheckPayloadType(h, nil)
 	if opts.deviceType != "" {
 		err = errors.Join(err, install.CheckDeviceType(h, opts.deviceType))
 	}

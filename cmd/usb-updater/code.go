@@ -8,6 +8,7 @@ import (
 	"github.com/usb-updater/usb-updater/internal/artifact"
 	"github.com/usb-updater/usb-updater/internal/bootenv"
 	"github.com/usb-updater/usb-updater/internal/install"
+	"github.com/usb-updater/usb-updater/internal/install/module"
 	"github.com/usb-updater/usb-updater/internal/install/script"
 	"github.com/usb-updater/usb-updater/internal/install/state"
 	"github.com/usb-updater/usb-updater/internal/report"
@@ -27,6 +28,7 @@ var codes = []struct {
 	{report.StickLied, []error{errStickChanged}},
 	{report.NotForDevice, []error{install.ErrDeviceType, install.ErrDepends, install.ErrPayloadType, install.ErrTooLarge}},
 	{report.SlotFailed, []error{install.ErrMounted}},
+	{report.ModuleFailed, []error{install.ErrNotRolledBack, install.ErrInterrupted}},
 	{report.Busy, []error{state.ErrLocked}},
 	{report.BootEnvFailed, []error{
 		install.ErrInconsistent, bootenv.ErrNotFound, bootenv.ErrCorrupt, bootenv.ErrUnsupported, bootenv.ErrBusy, bootenv.ErrNoSpace,
@@ -45,6 +47,9 @@ func codeOf(err error, otherwise report.Code) report.Code {
 	}
 	if _, ok := errors.AsType[*script.Failure](err); ok {
 		return report.ScriptFailed
+	}
+	if _, ok := errors.AsType[*module.Failure](err); ok {
+		return report.ModuleFailed
 	}
 	if ae, ok := errors.AsType[*artifact.Error](err); ok {
 		if ae.Kind == artifact.Media {

@@ -16,6 +16,11 @@ func (a *agent) progress() func(install.Event) {
 				return
 			}
 			tenth = ev.Bytes * 10 / ev.Total
+			if ev.Module != "" {
+				report.Status("update module %s: %d %%", ev.Module, tenth*10)
+				a.log.Info().Str("module", ev.Module).Int64("bytes", ev.Bytes).Msgf("reading: %d %%", tenth*10)
+				return
+			}
 			report.Status("writing slot %s: %d %%", ev.Slot, tenth*10)
 			a.log.Info().Str("slot", ev.Slot.String()).Int64("bytes", ev.Bytes).Msgf("writing: %d %%", tenth*10)
 		default:

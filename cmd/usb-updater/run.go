@@ -65,9 +65,14 @@ func (a *agent) update(ctx context.Context) (report.Code, error) {
 			a.log.Info().Str("artifact", chosen.header.Name).Msg("dry run: this artifact would be installed")
 			return report.OK, nil
 		}
-		code, err := a.install(ctx, e, plan)
+		code, out, err := a.install(ctx, e, plan)
+		if err == nil && !out.Committed && !out.NeedsReboot {
+			// What an update module installed takes effect at once, and is
+			// judged at once. A slot comes here after its reboot, in boot-check.
+			code, err = a.judge(ctx, d, e)
+		}
 		a.remember(d, store, result{code: code, artifact: chosen.header.Name, err: err})
-		if err != nil {
+		if err != nil || !out.NeedsReboot {
 			return code, err
 		}
 		return a.reboot(d, "try the new system", e.RebootArgument())
@@ -87,20 +92,38 @@ func (a *agent) notReady(d *device.Device, store *state.Store, err error) (repor
 	return report.TrialFailed, err
 }
 
-// install writes the slot and arms the boot loader for it.
-func (a *agent) install(ctx context.Context, e *install.Engine, plan *install.Plan) (report.Code, error) {
+// install writes the slot and arms the boot loader for it, or has the update
+// module install its payload.
+func (a *agent) install(ctx context.Context, e *install.Engine, plan *install.Plan) (report.Code, install.Outcome, error) {
 	h := plan.Header()
-	a.log.Info().Str("artifact", h.Name).Str("slot", plan.Target.String()).Int64("bytes", plan.File.Size).Msg("installing")
+	where, otherwise := plan.Target.String(), report.SlotFailed
+	if !plan.Slotted() {
+		where, otherwise = "none", report.ModuleFailed
+	}
+	a.log.Info().Str("artifact", h.Name).Str("payload", orNone(h.PayloadType)).Str("slot", where).
+		Int64("bytes", plan.File.Size).Msg("installing")
 	e.Report = a.progress()
 	written, err := e.Write(ctx, plan)
 	if err != nil {
-		return codeOf(err, report.SlotFailed), err
+		return codeOf(err, otherwise), install.Outcome{}, err
 	}
-	if err := e.Arm(ctx, written); err != nil {
-		return codeOf(err, report.BootEnvFailed), err
+	if plan.Slotted() {
+		otherwise = report.BootEnvFailed
 	}
-	a.log.Info().Str("artifact", h.Name).Str("slot", plan.Target.String()).Msg("installed; the next boot tries it")
-	return report.OK, nil
+	out, err := e.Arm(ctx, written)
+	switch {
+	case errors.Is(err, install.ErrCommittedWithErrors):
+		return report.CommittedWithErrors, out, err
+	case err != nil:
+		return codeOf(err, otherwise), out, err
+	case out.Committed:
+		a.log.Info().Str("artifact", h.Name).Msg("installed and committed")
+	case out.NeedsReboot:
+		a.log.Info().Str("artifact", h.Name).Str("slot", where).Msg("installed; the next boot tries it")
+	default:
+		a.log.Info().Str("artifact", h.Name).Msg("installed; to be judged now")
+	}
+	return report.OK, out, nil
 }
 
 // lockPause is the time between two tries to get the lock.
@@ -130,6 +153,9 @@ func (a *agent) withEngine(d *device.Device, do func(*install.Engine, *state.Sto
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	e, err := d.Engine(store)
+	if err == nil {
+		err = e.NoSlots // the agent is for devices that have a way back
+	}
 	if err != nil {
 		return report.ConfigFailed, err
 	}

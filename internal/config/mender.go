@@ -11,6 +11,7 @@ import (
 const (
 	DefaultDataDir   = "/var/lib/mender"
 	DefaultConfigDir = "/etc/mender"
+	DefaultShareDir  = "/usr/share/mender"
 )
 
 // Mender is what standalone mode uses of mender.conf. Paths are as written in
@@ -29,6 +30,8 @@ type Mender struct {
 	StateScriptTimeoutSeconds       int
 	StateScriptRetryIntervalSeconds int
 	StateScriptRetryTimeoutSeconds  int
+
+	ModuleTimeoutSeconds int
 
 	// Tools that stand in for the native boot environment: names or absolute
 	// paths. Both or neither must be set.
@@ -67,6 +70,8 @@ func (m Mender) check() error {
 		return errors.New("mender.conf: both ArtifactVerifyKey and ArtifactVerifyKeys are set: use one")
 	case m.StateScriptTimeoutSeconds < 0, m.StateScriptRetryIntervalSeconds < 0, m.StateScriptRetryTimeoutSeconds < 0:
 		return errors.New("mender.conf: a StateScript…Seconds value is negative")
+	case m.ModuleTimeoutSeconds < 0:
+		return errors.New("mender.conf: ModuleTimeoutSeconds is negative")
 	case (m.BootUtilitiesSetActivePart == "") != (m.BootUtilitiesGetNextActivePart == ""):
 		return errors.New("mender.conf: of BootUtilitiesSetActivePart and BootUtilitiesGetNextActivePart only one is set: set both")
 	}
@@ -105,8 +110,8 @@ func (m Mender) DeviceTypePath(dataDir string) string {
 	return filepath.Join(dataDir, "device_type")
 }
 
-// Limits of state scripts; a zero value stands for Mender's default.
-func (m Mender) scriptSeconds(v, otherwise int) time.Duration {
+// Limits of scripts and modules; a zero value stands for Mender's default.
+func (m Mender) seconds(v, otherwise int) time.Duration {
 	if v == 0 {
 		v = otherwise
 	}
@@ -115,15 +120,20 @@ func (m Mender) scriptSeconds(v, otherwise int) time.Duration {
 
 // ScriptTimeout bounds one run of a state script.
 func (m Mender) ScriptTimeout() time.Duration {
-	return m.scriptSeconds(m.StateScriptTimeoutSeconds, 3600)
+	return m.seconds(m.StateScriptTimeoutSeconds, 3600)
 }
 
 // ScriptRetryInterval is the pause before a script that asked for it runs again.
 func (m Mender) ScriptRetryInterval() time.Duration {
-	return m.scriptSeconds(m.StateScriptRetryIntervalSeconds, 60)
+	return m.seconds(m.StateScriptRetryIntervalSeconds, 60)
 }
 
 // ScriptRetryTimeout bounds the time in which a script may ask to run again.
 func (m Mender) ScriptRetryTimeout() time.Duration {
-	return m.scriptSeconds(m.StateScriptRetryTimeoutSeconds, 1800)
+	return m.seconds(m.StateScriptRetryTimeoutSeconds, 1800)
+}
+
+// ModuleTimeout bounds one call of an update module.
+func (m Mender) ModuleTimeout() time.Duration {
+	return m.seconds(m.ModuleTimeoutSeconds, 14400)
 }

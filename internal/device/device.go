@@ -22,6 +22,7 @@ import (
 	"github.com/usb-updater/usb-updater/internal/bootenv"
 	"github.com/usb-updater/usb-updater/internal/config"
 	"github.com/usb-updater/usb-updater/internal/install"
+	"github.com/usb-updater/usb-updater/internal/install/module"
 	"github.com/usb-updater/usb-updater/internal/install/script"
 	"github.com/usb-updater/usb-updater/internal/install/slot"
 	"github.com/usb-updater/usb-updater/internal/install/state"
@@ -37,7 +38,11 @@ type Options struct {
 	FallbackFile string // mender.conf in the data directory
 	ConfigDir    string // of Mender: state scripts, mender.conf, artifact_info
 	DataDir      string // of Mender: store, device_type, scripts of the artifact
+	ShareDir     string // of Mender: update modules
 	AgentFile    string // usb-updater.conf
+	// UnmountTarget takes the slot to write out of use if somebody has mounted
+	// it. Unattended, it may be mounted for a reason.
+	UnmountTarget bool
 	// Log hears what state scripts print, and of repairs. Optional.
 	Log func(line string)
 }
@@ -51,7 +56,7 @@ type Device struct {
 
 // Open reads the configuration. It locks and writes nothing.
 func Open(opts Options) (*Device, error) {
-	for _, path := range []*string{&opts.Root, &opts.DataDir, &opts.ConfigDir} {
+	for _, path := range []*string{&opts.Root, &opts.DataDir, &opts.ConfigDir, &opts.ShareDir} {
 		if *path == "" {
 			continue
 		}
@@ -196,17 +201,10 @@ func (d *Device) root() slot.Root { return slot.Root{Dir: d.Path("/"), Simulated
 // BootedBy says in words what tells which slot runs.
 func (d *Device) BootedBy() (string, error) { return d.root().Evidence() }
 
-// Engine puts the engine together over an open store.
+// Engine puts the engine together over an open store. A device without root
+// slots gets one that says so, and that installs by update modules only.
 func (d *Device) Engine(store install.Store) (*install.Engine, error) {
 	deviceType, err := d.Type()
-	if err != nil {
-		return nil, err
-	}
-	slots, err := d.Slots()
-	if err != nil {
-		return nil, err
-	}
-	boot, err := d.Boot(slots)
 	if err != nil {
 		return nil, err
 	}
@@ -214,19 +212,35 @@ func (d *Device) Engine(store install.Store) (*install.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &install.Engine{
+	e := &install.Engine{
 		DeviceType:  deviceType,
-		Slots:       slots,
-		Loader:      boot.Loader,
 		Store:       store,
 		Scripts:     d.scriptRunner(),
+		Modules:     d.Modules(),
 		OpenTarget:  func(p slot.Partition) (install.Target, error) { return slot.OpenWriter(p) },
 		Mounted:     mounted,
 		RunningName: name,
 		BootID:      d.bootID(),
 		SkipVerify:  !d.Agent.VerifyWritten,
 		Now:         time.Now,
-	}, nil
+	}
+	if d.opts.UnmountTarget {
+		e.Unmount = d.unmount
+	}
+	e.Slots, err = d.Slots()
+	if errors.Is(err, config.ErrNoSlots) {
+		e.NoSlots = err
+		return e, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	boot, err := d.Boot(e.Slots)
+	if err != nil {
+		return nil, err
+	}
+	e.Loader = boot.Loader
+	return e, nil
 }
 
 // OpenStore locks the device's store. A damaged one is set aside, which is
@@ -293,6 +307,40 @@ func (d *Device) scriptRunner() *script.Runner {
 		RetryTimeout:  d.Mender.ScriptRetryTimeout(),
 		Log:           d.log,
 	}
+}
+
+// Modules runs the device's update modules.
+func (d *Device) Modules() *module.Runner {
+	share := d.opts.ShareDir
+	if share == "" {
+		share = d.Path(config.DefaultShareDir)
+	}
+	return &module.Runner{
+		Dir:     filepath.Join(share, "modules", "v3"),
+		DataDir: d.DataDir(),
+		Timeout: d.Mender.ModuleTimeout(),
+		Log:     d.log,
+	}
+}
+
+// maxUnmounts bounds how often one partition is unmounted: it may be mounted in
+// several places.
+const maxUnmounts = 8
+
+// unmount takes a partition out of use, wherever it is mounted. A file system
+// in which somebody works is left alone, and the error says so.
+func (d *Device) unmount(p slot.Partition) error {
+	for range maxUnmounts {
+		where, err := mounted(p)
+		if err != nil || where == "" {
+			return err
+		}
+		d.log(fmt.Sprintf("warning: the inactive slot %s is mounted on %q: umount, to write it", p.Path, where))
+		if err := unix.Unmount(where, unix.UMOUNT_NOFOLLOW); err != nil {
+			return err
+		}
+	}
+	return errors.New("it is mounted in too many places")
 }
 
 // mounted returns where a partition is mounted; a file is nowhere.

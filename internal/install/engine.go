@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/usb-updater/usb-updater/internal/bootenv"
+	"github.com/usb-updater/usb-updater/internal/install/module"
 	"github.com/usb-updater/usb-updater/internal/install/script"
 	"github.com/usb-updater/usb-updater/internal/install/slot"
 	"github.com/usb-updater/usb-updater/internal/install/state"
@@ -33,8 +34,22 @@ var (
 	// the one that runs, with no trial to explain it.
 	ErrInconsistent = errors.New("the boot environment does not name the running slot: reboot, then look at the boot environment")
 	// ErrCommittedWithErrors means that the update is permanent but a script
-	// that ran afterwards failed.
-	ErrCommittedWithErrors = errors.New("committed, but a script failed afterwards")
+	// or update module that ran afterwards failed.
+	ErrCommittedWithErrors = errors.New("committed, but a script or update module failed afterwards")
+	// ErrNotRolledBack means that the update failed and its update module could
+	// not undo it.
+	ErrNotRolledBack = errors.New("the update failed and was not rolled back: the system may be in an inconsistent state")
+	// ErrNoRollback means that the update module cannot undo what it installs.
+	ErrNoRollback = errors.New("the update module does not support rollback: commit the update, or install another one")
+	// ErrInterrupted means that an update by an update module was interrupted,
+	// so that it had to be closed as failed.
+	ErrInterrupted = errors.New("the update was interrupted and is closed as failed")
+	// ErrStopped means that the run ended where [Engine.StopBefore] says. The
+	// update is pending.
+	ErrStopped = errors.New("stopped on request")
+	// ErrNotInstalled means that the update was stopped before its
+	// installation, so that there is nothing to commit yet.
+	ErrNotInstalled = errors.New("cannot commit from this state: the update is not installed yet: resume it or roll it back")
 )
 
 // Store keeps the record between runs. Save replaces all of it durably, or
@@ -48,6 +63,16 @@ type Store interface {
 type Scripts interface {
 	Install(formatVersion int, scripts []script.Script) error
 	Run(ctx context.Context, state, action string) error
+}
+
+// Modules runs update modules; [module.Runner] is the one. Each call is for a
+// payload type.
+type Modules interface {
+	Find(payloadType string) error
+	Download(ctx context.Context, p module.Payload, stream func(context.Context, module.Open) error) error
+	Ask(ctx context.Context, payloadType string, q module.Question) (bool, error)
+	Run(ctx context.Context, payloadType string, s module.State) error
+	Cleanup(ctx context.Context, payloadType string) error
 }
 
 // Target is a slot open for writing. Sync returns when the medium has
@@ -82,12 +107,20 @@ func (s Slots) Inactive() bootenv.Slot { return s.Booted.Other() }
 type Engine struct {
 	DeviceType string
 	Slots      Slots
+	// NoSlots is why the device has no root slots, nil if it has. Without them
+	// Slots, Loader and OpenTarget are not used, and only update modules install
+	// anything. Optional.
+	NoSlots    error
 	Loader     bootenv.Loader
 	Store      Store
 	Scripts    Scripts
+	Modules    Modules // nil: payloads of other types are refused
 	OpenTarget func(slot.Partition) (Target, error)
 	// Mounted returns where the partition is mounted, "" if nowhere.
 	Mounted func(slot.Partition) (string, error)
+	// Unmount takes the slot to write out of use. Optional: without it a
+	// mounted slot is refused.
+	Unmount func(slot.Partition) error
 	// RunningName is the artifact name that the running root file system
 	// gives itself, "" if it does not. It stands in where the store has none.
 	RunningName string
@@ -95,6 +128,9 @@ type Engine struct {
 	BootID string
 	// SkipVerify leaves out the read back of the slot.
 	SkipVerify bool
+	// StopBefore are the states, of [StopStates], before which the run ends
+	// with [ErrStopped] for a later [Engine.Resume]. Optional.
+	StopBefore []string
 	// Report hears of progress. Optional.
 	Report func(Event)
 	// Now is the clock, for records that people read. It decides nothing.
@@ -109,6 +145,7 @@ const (
 	StepWrite    Step = "write"
 	StepVerify   Step = "verify"
 	StepArm      Step = "arm"
+	StepInstall  Step = "install" // by an update module
 	StepCommit   Step = "commit"
 	StepRollback Step = "rollback"
 	StepRecover  Step = "recover"
@@ -119,8 +156,9 @@ type Event struct {
 	Step     Step
 	Artifact string
 	Slot     bootenv.Slot
-	Bytes    int64 // of the payload, so far
-	Total    int64 // of the payload
+	Module   string // payload type, if an update module does it; then Slot means nothing
+	Bytes    int64  // of the payload, so far
+	Total    int64  // of the payload; of one file of it if there are several
 	Detail   string
 }
 

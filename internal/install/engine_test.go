@@ -70,7 +70,6 @@ func TestRefusedBeforeAnyWrite(t *testing.T) {
 		{name: "depends unknown", artifact: func(s *artifacttest.Spec) { s.Depends = map[string][]string{"board.rev": {"2"}} }, is: ErrDepends, text: `"board.rev"`},
 		{name: "depends other name", artifact: func(s *artifacttest.Spec) { s.DependsNames = []string{"release-0"} }, is: ErrDepends, text: `"release-1"`},
 		{name: "update module", artifact: func(s *artifacttest.Spec) { s.PayloadType = "docker" }, is: ErrPayloadType, text: `"docker"`},
-		{name: "empty payload", artifact: func(s *artifacttest.Spec) { s.Empty, s.Files = true, nil }, is: ErrPayloadType},
 		{name: "too large", artifact: func(s *artifacttest.Spec) { s.Files = []artifacttest.File{big} }, is: ErrTooLarge, text: "image 65537 bytes, partition 65536 bytes", scripts: "Download_Enter Download_Error"},
 		{name: "mounted", engine: func(e *Engine) { e.Mounted = func(slot.Partition) (string, error) { return "/mnt", nil } }, is: ErrMounted, text: "/mnt"},
 		{name: "running slot", engine: func(e *Engine) { e.Slots.B.ID = e.Slots.A.ID }, text: "running root file system"},
@@ -177,7 +176,7 @@ func TestArmNeedsProof(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, w := range []*Written{nil, {}, {plan: plan}, {plan: plan, proof: &artifact.Verified{}}} {
-		if err := e.Arm(t.Context(), w); err == nil {
+		if _, err := e.Arm(t.Context(), w); err == nil {
 			t.Errorf("Arm(%+v) arms", w)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/usb-updater/usb-updater/internal/artifact"
 	"github.com/usb-updater/usb-updater/internal/bootenv"
+	"github.com/usb-updater/usb-updater/internal/install/module"
 	"github.com/usb-updater/usb-updater/internal/install/slot"
 	"github.com/usb-updater/usb-updater/internal/install/state"
 )
@@ -38,14 +39,19 @@ var (
 // Plan is an update that nothing speaks against. It is good for one
 // [Engine.Write], in the run that made it.
 type Plan struct {
-	Target bootenv.Slot
-	File   artifact.File
-	art    *artifact.Artifact
-	record state.Record
+	Target  bootenv.Slot  // of a root file system
+	File    artifact.File // the first one; zero if there is none
+	art     *artifact.Artifact
+	record  state.Record
+	payload payload
+	begun   bool // there is something to clean up
 }
 
 // Header returns the header of the planned artifact.
 func (p *Plan) Header() *artifact.Header { return p.art.Header() }
+
+// Slotted reports whether the artifact is for a root slot.
+func (p *Plan) Slotted() bool { return p.Header().PayloadType == artifact.RootfsImage }
 
 // Ready closes what an interruption left behind and tells whether the device
 // can take an update now; if not, the error is [ErrInProgress] or says what
@@ -63,7 +69,7 @@ func (e *Engine) Ready(ctx context.Context) error {
 			return errors.Join(ErrInProgress, err)
 		}
 		return inspectErr
-	case ActionReboot, ActionDecide:
+	case ActionReboot, ActionDecide, ActionResume:
 		return ErrInProgress
 	default:
 		return errors.Join(ErrInProgress, err)
@@ -71,8 +77,8 @@ func (e *Engine) Ready(ctx context.Context) error {
 }
 
 // Plan checks everything that can refuse the update but its size, and reads
-// the artifact up to the first byte of the image. Nothing was written to a slot
-// or to the boot environment.
+// the artifact up to the first byte of the payload. Nothing was written to a
+// slot, to a work tree or to the boot environment.
 func (e *Engine) Plan(ctx context.Context, a *artifact.Artifact) (*Plan, error) {
 	if err := e.Ready(ctx); err != nil {
 		return nil, err
@@ -82,27 +88,46 @@ func (e *Engine) Plan(ctx context.Context, a *artifact.Artifact) (*Plan, error) 
 		return nil, err
 	}
 	h := a.Header()
+	if err := CheckPayloadType(h, e.findModule); err != nil {
+		return nil, err
+	}
 	if err := Compatible(h, e.DeviceType, Provides(r, e.RunningName)); err != nil {
 		return nil, err
 	}
-	target := e.Slots.Inactive()
-	if e.Loader.Caps().Volatile && e.BootID == "" {
-		return nil, fmt.Errorf("arm slot %s: %w", target, ErrNoBootID)
+	p := &Plan{Target: e.Slots.Inactive(), art: a, record: r}
+	p.payload = e.payload(h.PayloadType, p.Target)
+	if p.Slotted() {
+		if e.NoSlots != nil {
+			return nil, e.NoSlots
+		}
+		if e.Loader.Caps().Volatile && e.BootID == "" {
+			return nil, fmt.Errorf("arm slot %s: %w", p.Target, ErrNoBootID)
+		}
+		if err := e.Loader.CheckArm(ctx, p.Target); err != nil {
+			return nil, fmt.Errorf("arm slot %s: %w", p.Target, err)
+		}
 	}
-	if err := e.Loader.CheckArm(ctx, target); err != nil {
-		return nil, fmt.Errorf("arm slot %s: %w", target, err)
-	}
-	file, err := a.FirstFile()
-	if err != nil {
+	if p.File, err = a.FirstFile(); err != nil && (p.Slotted() || !errors.Is(err, artifact.ErrNoFiles)) {
 		return nil, err
 	}
-	if err := e.checkTarget(e.Slots.Partition(target)); err != nil {
+	if !p.Slotted() {
+		return p, nil
+	}
+	if err := e.checkTarget(e.Slots.Partition(p.Target)); err != nil {
 		return nil, err
 	}
-	if file.Size == 0 {
+	if p.File.Size == 0 {
 		return nil, fmt.Errorf("artifact %q: the image is empty", h.Name)
 	}
-	return &Plan{Target: target, File: file, art: a, record: r}, nil
+	return p, nil
+}
+
+// findModule tells whether the device has an update module for the type.
+func (e *Engine) findModule(payloadType string) error {
+	if e.Modules == nil {
+		return module.ErrNotFound
+	}
+	return e.Modules.Find(payloadType)
 }
 
 // Provides returns what the device has, in the terms of an artifact's depends.
@@ -120,25 +145,29 @@ func Provides(r state.Record, runningName string) map[string]string {
 }
 
 // Compatible tells whether a device of that type, which provides these things,
-// may install the artifact. It is pure.
+// may install the artifact. It is pure. What installs it is another question,
+// see [CheckPayloadType].
 func Compatible(h *artifact.Header, deviceType string, provides map[string]string) error {
-	if err := CheckPayloadType(h); err != nil {
-		return err
-	}
 	if err := CheckDeviceType(h, deviceType); err != nil {
 		return err
 	}
 	return CheckDepends(h, provides)
 }
 
-// CheckPayloadType refuses an artifact whose payload this program cannot
-// install ([ErrPayloadType]).
-func CheckPayloadType(h *artifact.Header) error {
+// CheckPayloadType refuses an artifact whose payload this device cannot
+// install ([ErrPayloadType]). find tells whether there is an update module for
+// a type; nil stands for a device that has them all. A root file system needs
+// none, and neither does an artifact without payload. State scripts of the
+// latter would never run, so that it is refused with them.
+func CheckPayloadType(h *artifact.Header, find func(payloadType string) error) error {
 	switch {
-	case h.Empty:
-		return fmt.Errorf("artifact %q: an artifact without payload: %w", h.Name, ErrPayloadType)
-	case h.PayloadType != artifact.RootfsImage:
-		return fmt.Errorf("artifact %q: %q: %w", h.Name, h.PayloadType, ErrPayloadType)
+	case h.Empty && len(h.Scripts) > 0:
+		return fmt.Errorf("artifact %q: state scripts without payload: %w", h.Name, ErrPayloadType)
+	case h.Empty, h.PayloadType == artifact.RootfsImage, find == nil:
+		return nil
+	}
+	if err := find(h.PayloadType); err != nil {
+		return fmt.Errorf("artifact %q: %q: %w: %w", h.Name, h.PayloadType, ErrPayloadType, err)
 	}
 	return nil
 }
@@ -186,6 +215,12 @@ func (e *Engine) checkTarget(p slot.Partition) error {
 	where, err := e.Mounted(p)
 	if err != nil {
 		return fmt.Errorf("slot %s: %w", p.Path, err)
+	}
+	if where != "" && e.Unmount != nil {
+		if err := e.Unmount(p); err != nil {
+			return fmt.Errorf("slot %s: %w on %s: unmount it: %w", p.Path, ErrMounted, strings.TrimSpace(where), err)
+		}
+		where = ""
 	}
 	if where != "" {
 		return fmt.Errorf("slot %s: %w on %s: unmount it first", p.Path, ErrMounted, strings.TrimSpace(where))

@@ -16,24 +16,31 @@ type Action uint8
 const (
 	// ActionNone: nothing is pending.
 	ActionNone Action = iota
-	// ActionReboot: the new slot is armed in this very boot; reboot to try it,
-	// with the boot loader's reboot argument if it has one.
+	// ActionReboot: the new slot is armed in this very boot, or an update module
+	// has asked for a reboot in it; reboot to try it, with the boot loader's
+	// reboot argument if it has one.
 	ActionReboot
-	// ActionDecide: the new slot runs on trial; commit it or roll it back.
+	// ActionDecide: the new slot runs on trial, or an update module has installed
+	// its payload; commit it or roll it back.
 	ActionDecide
-	// ActionFinish: the new slot was confirmed; finish the commit.
+	// ActionFinish: the new slot was confirmed, or the update module has
+	// committed; finish the commit.
 	ActionFinish
-	// ActionFail: the old slot runs after all; close the update as failed.
+	// ActionFail: the old slot runs after all, or an update by a module was cut
+	// short; close the update as failed.
 	ActionFail
 	// ActionRollback: the new slot runs on trial, but its installation or its
 	// rollback was interrupted; roll it back.
 	ActionRollback
+	// ActionResume: the update was stopped on request before its installation;
+	// resume it or roll it back.
+	ActionResume
 	// ActionRefuse: boot environment and running slot contradict each other in
 	// a way that no interruption explains; a person must look.
 	ActionRefuse
 )
 
-var actionNames = [...]string{"none", "reboot", "decide", "finish", "fail", "rollback", "refuse"}
+var actionNames = [...]string{"none", "reboot", "decide", "finish", "fail", "rollback", "resume", "refuse"}
 
 // String returns the action's name.
 func (a Action) String() string {
@@ -63,6 +70,9 @@ type situation struct {
 func decide(s situation) Action {
 	if s.pending == nil {
 		return decideWithoutRecord(s.phase)
+	}
+	if !s.pending.Slotted() {
+		return s.decideModule()
 	}
 	onTarget := s.onTarget()
 	switch s.phase {
@@ -98,8 +108,39 @@ func decide(s situation) Action {
 		if s.volatile && waiting(s.pending) && s.knownSameBoot() {
 			return ActionReboot // armed by the argument of the reboot to come
 		}
+		if stopped(s.pending) {
+			return ActionResume
+		}
 		return ActionFail
 	}
+}
+
+// decideModule handles an update by an update module, which has nothing but its
+// record to go by: the boot environment has no part in it.
+func (s situation) decideModule() Action {
+	p := s.pending
+	switch {
+	case stopped(p):
+		return ActionResume
+	case waiting(p):
+		if p.NeedsReboot && p.BootID != "" && p.BootID == s.bootID {
+			return ActionReboot
+		}
+		return ActionDecide
+	case p.InState == state.BeforeArtifactCommitLeave, p.InState == state.ArtifactCommitLeave,
+		p.InState == state.Cleanup && !p.Failed:
+		return ActionFinish
+	default:
+		// ArtifactInstall or ArtifactCommit may have done a part of its work, or
+		// the end of a failed update was cut short.
+		return ActionFail
+	}
+}
+
+// stopped tells whether a person stopped the update before its installation.
+// In another client's record it may as well have been a power cut.
+func stopped(p *state.Pending) bool {
+	return p.Version == 2 && p.InState == state.BeforeArtifactInstallEnter && p.ManifestDigest != ""
 }
 
 // decideWithoutRecord handles an environment that nobody's record explains: a
@@ -181,6 +222,12 @@ func (e *Engine) inspect(ctx context.Context) (status, error) {
 	if err != nil {
 		return status{}, err
 	}
+	if e.NoSlots != nil {
+		if r.Pending != nil && r.Pending.Slotted() {
+			return status{}, fmt.Errorf("an update of a root slot is pending: %w", e.NoSlots)
+		}
+		return status{record: r, action: decide(situation{pending: r.Pending, bootID: e.BootID})}, nil
+	}
 	env, err := e.Loader.State(ctx)
 	if err != nil {
 		return status{}, err
@@ -215,10 +262,10 @@ func (e *Engine) Inspect(ctx context.Context) (Action, state.Record, error) {
 // decision: it closes failed updates, finishes confirmed ones, and undoes
 // trials of unfinished installations. It returns the action that it found
 // and, for [ActionFail] and [ActionRollback], why in the error's chain
-// ([ErrTrialFailed], [ErrRolledBack]).
+// ([ErrTrialFailed], [ErrRolledBack]; of an update module [ErrInterrupted]).
 //
-// [ActionNone], [ActionReboot] and [ActionDecide] are left as they are. After
-// [ActionRollback] the device must reboot.
+// [ActionNone], [ActionReboot], [ActionDecide] and [ActionResume] are left as
+// they are. After [ActionRollback] the device must reboot.
 func (e *Engine) Recover(ctx context.Context) (Action, error) {
 	st, err := e.inspect(ctx)
 	if err != nil {
@@ -229,9 +276,9 @@ func (e *Engine) Recover(ctx context.Context) (Action, error) {
 		e.report(Event{Step: StepRecover, Artifact: st.record.Pending.ArtifactName, Detail: "finish the commit"})
 		return st.action, e.finishCommit(ctx, st.record)
 	case ActionFail:
-		return st.action, errors.Join(ErrTrialFailed, e.closeFailed(ctx, st))
+		return st.action, e.closeFailed(ctx, st)
 	case ActionRollback:
-		return st.action, errors.Join(ErrRolledBack, e.undo(ctx, st.record))
+		return st.action, errors.Join(ErrRolledBack, e.unwind(ctx, st.record))
 	case ActionRefuse:
 		return st.action, ErrInconsistent
 	default:
@@ -239,22 +286,54 @@ func (e *Engine) Recover(ctx context.Context) (Action, error) {
 	}
 }
 
-// closeFailed ends an update that did not make it: the old slot runs. An
-// environment that is still armed is disarmed first, so that a cut here leaves
-// a record that leads back to this function.
+// unwind goes on with the rollback where its record says.
+func (e *Engine) unwind(ctx context.Context, r state.Record) error {
+	switch r.Pending.InState {
+	case state.ArtifactFailureEnter, state.Cleanup:
+		if r.Pending.Slotted() { // for nothing, if the record is ours
+			if err := e.Loader.Revert(ctx); err != nil {
+				return err
+			}
+		}
+		return e.fail(ctx, r)
+	default:
+		return e.undo(ctx, r)
+	}
+}
+
+// closeFailed is closeUpdate with the reason why: [ErrTrialFailed], or
+// [ErrInterrupted] with [ErrRolledBack] or [ErrNotRolledBack].
 func (e *Engine) closeFailed(ctx context.Context, st status) error {
-	r, p := st.record, st.record.Pending
+	err := e.closeUpdate(ctx, st)
+	if st.record.Pending.Slotted() {
+		return errors.Join(ErrTrialFailed, err)
+	}
+	return errors.Join(ErrInterrupted, undone(err))
+}
+
+// closeUpdate ends an update that did not make it. Of a slot: the old one runs.
+// An environment that is still armed is disarmed first, so that a cut here
+// leaves a record that leads back to this function. An update module undoes
+// what it can.
+func (e *Engine) closeUpdate(ctx context.Context, st status) error {
+	r, p := st.record, *st.record.Pending
 	e.report(Event{Step: StepRecover, Artifact: p.ArtifactName, Detail: "close the failed update"})
+	if !p.Slotted() {
+		if committing(p.InState) {
+			e.markFailed(&r, &p, "it was interrupted in its commit")
+		}
+		return e.unwind(ctx, r)
+	}
 	if err := e.Loader.Revert(ctx); err != nil {
 		return err
 	}
-	scriptErr := e.runAll(ctx, "ArtifactFailure")
-	if waiting(p) || committing(p.InState) { // it had its trial
-		e.markFailed(&r, p, "the new system did not come up or was not committed, and the boot loader went back")
+	if waiting(&p) || committing(p.InState) { // it had its trial
+		e.markFailed(&r, &p, "the new system did not come up or was not committed, and the boot loader went back")
 	}
-	r.Pending = nil
-	if err := e.Store.Save(r); err != nil {
-		return err
+	late := p.InState == state.ArtifactFailureEnter || p.InState == state.Cleanup
+	if !late || p.ManifestDigest == "" {
+		p.RolledBack = true // the old slot runs; what scripts said of it is in a late record of ours only
 	}
-	return scriptErr
+	r.Pending = &p
+	return e.fail(ctx, r)
 }

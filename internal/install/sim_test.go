@@ -54,6 +54,7 @@ type machine struct {
 	fail      map[string]error // what state scripts return
 	failEnv   error            // what the boot environment's next write returns
 	onSave    func(state.Record) error
+	app       app
 }
 
 func newMachine() *machine {
@@ -63,6 +64,7 @@ func newMachine() *machine {
 		},
 		record:   state.Record{ArtifactName: "release-1"},
 		cutAfter: -1,
+		app:      app{content: "old", rollback: "Yes"},
 	}
 	for i := range m.slots {
 		m.slots[i] = make([]byte, slotSize)
@@ -163,6 +165,7 @@ func (m *machine) engine(t *testing.T) *Engine {
 		Loader:      m.loader(),
 		Store:       recordStore{m},
 		Scripts:     scriptLog{m},
+		Modules:     fakeModules{m},
 		OpenTarget:  func(p slot.Partition) (Target, error) { return &target{m: m, i: p.Number - 2}, nil },
 		Mounted:     func(slot.Partition) (string, error) { return "", nil },
 		BootID:      fmt.Sprintf("boot-%d", m.boots),
@@ -324,7 +327,8 @@ func installRun(t *testing.T, e *Engine, a *artifact.Artifact) error {
 	if err != nil {
 		return err
 	}
-	return e.Arm(t.Context(), w)
+	_, err = e.Arm(t.Context(), w)
+	return err
 }
 
 // bootCheck is what the agent does after a boot, with a health check that

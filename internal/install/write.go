@@ -7,60 +7,52 @@ import (
 	"io"
 
 	"github.com/usb-updater/usb-updater/internal/artifact"
-	"github.com/usb-updater/usb-updater/internal/bootenv"
+	"github.com/usb-updater/usb-updater/internal/install/module"
 	"github.com/usb-updater/usb-updater/internal/install/script"
 	"github.com/usb-updater/usb-updater/internal/install/state"
 )
 
-// Written is a slot that holds a whole, verified image. Only [Engine.Write]
-// makes one.
+// Written is a payload that is whole, verified, and without effect yet: in a
+// slot, or with an update module. Only [Engine.Write] makes one.
 type Written struct {
 	plan  *Plan
 	proof *artifact.Verified
 }
 
 // Write streams the planned artifact into its slot, flushes, and compares the
-// medium with the signed checksum. The boot loader does not know of it yet.
+// medium with the signed checksum; or it streams it to its update module. The
+// boot loader does not know of it yet.
 //
 // On error the running slot is untouched and boots; the content of the other
 // one is unknown, and the next Write of the same artifact rewrites only what
-// differs.
+// differs. An update module was told to clean up.
 func (e *Engine) Write(ctx context.Context, p *Plan) (*Written, error) {
+	if p.Header().Empty {
+		// Nothing to bring anywhere, and nothing that scripts could prepare.
+		proof, err := p.art.Copy(ctx, func(f artifact.File) (io.Writer, error) {
+			return nil, fmt.Errorf("file %q in an artifact without payload", f.Name)
+		})
+		if err != nil {
+			return nil, err
+		}
+		return &Written{plan: p, proof: proof}, nil
+	}
 	w, err := e.write(ctx, p)
 	if err != nil {
-		return nil, errors.Join(err, e.runError(ctx, "Download"))
+		err = errors.Join(err, e.runError(ctx, "Download"))
+		if p.begun {
+			err = errors.Join(err, p.payload.cleanup(ctx))
+		}
+		return nil, err
 	}
 	return w, nil
 }
 
 func (e *Engine) write(ctx context.Context, p *Plan) (*Written, error) {
-	h := p.Header()
 	if err := e.Scripts.Run(ctx, "Download", "Enter"); err != nil {
 		return nil, err
 	}
-	// A script may have changed what was planned for. Mender's clients find an
-	// image too large here, so that Download_Error runs.
-	target := e.Slots.Partition(p.Target)
-	if err := errors.Join(checkSize(target, p.File.Size), e.checkTarget(target)); err != nil {
-		return nil, err
-	}
-	// Write 1. The slot must be unreachable before its first byte changes: an
-	// environment that is still armed for it would boot half an image.
-	if err := e.Loader.BeforeWrite(ctx, p.Target); err != nil {
-		return nil, fmt.Errorf("disarm slot %s: %w", p.Target, err)
-	}
-	// Write 2. It says whose half-written image a later run finds there.
-	r := p.record
-	attempt := state.Attempt{ManifestDigest: hexDigest(h), TargetSlot: p.Target.String(), BootID: e.BootID}
-	if r.Attempt != nil && r.Attempt.ManifestDigest == attempt.ManifestDigest {
-		attempt.Starts = r.Attempt.Starts
-	}
-	r.Attempt = &attempt
-	if err := e.Store.Save(r); err != nil {
-		return nil, err
-	}
-	p.record = r
-	proof, err := e.stream(ctx, p)
+	proof, err := p.payload.download(ctx, p)
 	if err != nil {
 		return nil, err
 	}
@@ -68,6 +60,21 @@ func (e *Engine) write(ctx context.Context, p *Plan) (*Written, error) {
 		return nil, err
 	}
 	return &Written{plan: p, proof: proof}, nil
+}
+
+// saveAttempt is write 2.
+func (e *Engine) saveAttempt(p *Plan, targetSlot string) error {
+	r := p.record
+	attempt := state.Attempt{ManifestDigest: hexDigest(p.Header()), TargetSlot: targetSlot, BootID: e.BootID}
+	if r.Attempt != nil && r.Attempt.ManifestDigest == attempt.ManifestDigest {
+		attempt.Starts = r.Attempt.Starts
+	}
+	r.Attempt = &attempt
+	if err := e.Store.Save(r); err != nil {
+		return err
+	}
+	p.record = r
+	return nil
 }
 
 // stream is writes 3 and 4: payload, flush, read back.
@@ -107,60 +114,125 @@ func (p *progress) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// Arm makes the boot loader try the written slot at the next boot and fall
-// back if that boot is not committed. It does not reboot.
+// Outcome says how an installation that succeeded has ended.
+type Outcome struct {
+	// Committed: it is permanent already, because there is no way back.
+	Committed bool
+	// NeedsReboot: it has its full effect after a reboot only. Of a slot this
+	// is always so.
+	NeedsReboot bool
+}
+
+// Arm makes what was written effective. Of a slot: the boot loader tries it at
+// the next boot and falls back if that boot is not committed. Of an update
+// module: the module installs it, and where the module has no way back, commits
+// it. An artifact without payload is committed at once. Arm does not reboot.
 //
-// On error the device is as before: the environment is disarmed again and
-// nothing is pending. If even that fails, the error says so, the record stays,
-// and [Engine.Recover] tries again.
-func (e *Engine) Arm(ctx context.Context, w *Written) error {
+// On error the device is as before: the environment is disarmed again, the
+// module has rolled back, and nothing is pending. If even that fails, the error
+// says so: of a slot, the record stays and [Engine.Recover] tries again; of a
+// module it is [ErrNotRolledBack], and the artifact's name is marked as
+// inconsistent. [ErrStopped] is not of these: the update is pending then.
+func (e *Engine) Arm(ctx context.Context, w *Written) (Outcome, error) {
 	if w == nil || !w.proof.Valid() {
-		return errors.New("arm: the slot was not verified")
+		return Outcome{}, errors.New("arm: the payload was not verified")
 	}
 	p, h := w.plan, w.plan.Header()
+	if h.Empty {
+		return e.commitEmpty(p)
+	}
+	// Asked first: of a module that does not know, nothing must be installed.
+	canRollBack, err := p.payload.ask(ctx, module.SupportsRollback)
+	if err != nil {
+		return Outcome{}, errors.Join(err, p.payload.cleanup(ctx))
+	}
 	// The scripts belong to the update that becomes pending in write 5. A cut
 	// in between leaves scripts that nothing runs.
 	if err := e.Scripts.Install(h.FormatVersion, toScripts(h.Scripts)); err != nil {
-		return err
+		return Outcome{}, errors.Join(err, p.payload.cleanup(ctx))
 	}
 	r := p.record
 	started := *r.Attempt
 	started.Starts++ // kept until a commit: a start that never comes to a verdict must not repeat for ever
 	r.Attempt = &started
 	r.Pending = e.pendingFor(p)
+	stop := e.stopsBefore(state.ArtifactInstallEnter)
+	if stop {
+		r.Pending.InState = state.BeforeArtifactInstallEnter
+	}
 	// Write 5. From here on an interruption is an update to be closed.
 	if err := e.Store.Save(r); err != nil {
-		return err
+		return Outcome{}, errors.Join(err, p.payload.cleanup(ctx))
 	}
-	if err := e.enable(ctx, p.Target, r); err != nil {
-		return errors.Join(err, e.runError(ctx, "ArtifactInstall"), e.undo(ctx, r))
+	if stop {
+		return Outcome{}, ErrStopped
 	}
-	return nil
+	return e.enable(ctx, p.payload, r, canRollBack)
 }
 
-// enable is writes 6 and 7 with the scripts around them.
-func (e *Engine) enable(ctx context.Context, target bootenv.Slot, r state.Record) error {
+// commitEmpty records an artifact that brings nothing but its name and what it
+// provides: one write, old or new.
+func (e *Engine) commitEmpty(p *Plan) (Outcome, error) {
+	pending := e.pendingFor(p)
+	r := p.record.CommitProvides(*pending)
+	r.Installed = pending.ManifestDigest
+	return Outcome{Committed: true}, e.Store.Save(r)
+}
+
+// enable is writes 6 and 7 with the scripts around them. Without a way back
+// the commit follows in place of write 7.
+func (e *Engine) enable(ctx context.Context, pl payload, r state.Record, canRollBack bool) (Outcome, error) {
+	if err := e.activate(ctx, pl, r.Pending); err != nil {
+		return Outcome{}, errors.Join(err, e.runError(ctx, "ArtifactInstall"), e.undo(ctx, r))
+	}
+	reboot, err := pl.ask(ctx, module.NeedsArtifactReboot)
+	if err != nil {
+		return Outcome{}, errors.Join(err, e.undo(ctx, r))
+	}
+	out := Outcome{NeedsReboot: reboot}
+	waiting := *r.Pending
+	waiting.Version, waiting.InState = 1, ""
+	waiting.NeedsReboot = reboot && !waiting.Slotted()
+	if !canRollBack && !e.stopsBefore(state.ArtifactCommitEnter) {
+		r.Pending = &waiting
+		err := e.commitPending(ctx, r)
+		out.Committed = err == nil || errors.Is(err, ErrCommittedWithErrors)
+		return out, err
+	}
+	// Write 7. Now any client may commit it.
+	installing := r
+	r.Pending = &waiting
+	if err := e.Store.Save(r); err != nil {
+		return Outcome{}, errors.Join(err, e.runError(ctx, "ArtifactInstall"), e.undo(ctx, installing))
+	}
+	if !canRollBack {
+		return out, ErrStopped
+	}
+	return out, nil
+}
+
+// activate makes the payload effective, between its scripts.
+func (e *Engine) activate(ctx context.Context, pl payload, p *state.Pending) error {
 	if err := e.Scripts.Run(ctx, "ArtifactInstall", "Enter"); err != nil {
 		return err
 	}
-	e.report(Event{Step: StepArm, Artifact: r.Pending.ArtifactName, Slot: target})
-	// Write 6. The slot is whole and on the medium; one transaction of the
-	// boot environment makes it the one to try.
-	if err := e.Loader.Arm(ctx, target); err != nil {
-		return fmt.Errorf("arm slot %s: %w", target, err)
+	ev := Event{Step: StepArm, Artifact: p.ArtifactName, Slot: e.Slots.Inactive()}
+	if !p.Slotted() {
+		ev.Step, ev.Module = StepInstall, moduleName(p)
 	}
-	if err := e.Scripts.Run(ctx, "ArtifactInstall", "Leave"); err != nil {
+	e.report(ev)
+	if err := pl.do(ctx, module.ArtifactInstall); err != nil {
 		return err
 	}
-	// Write 7. Now any client may commit it.
-	waiting := *r.Pending
-	waiting.Version, waiting.InState = 1, ""
-	r.Pending = &waiting
-	return e.Store.Save(r)
+	return e.Scripts.Run(ctx, "ArtifactInstall", "Leave")
 }
 
 func (e *Engine) pendingFor(p *Plan) *state.Pending {
 	h := p.Header()
+	target := ""
+	if p.Slotted() {
+		target = p.Target.String()
+	}
 	return &state.Pending{
 		Version:        2,
 		InState:        state.ArtifactInstallEnter,
@@ -171,7 +243,7 @@ func (e *Engine) pendingFor(p *Plan) *state.Pending {
 		HasClears:      h.HasClears,
 		PayloadTypes:   []string{h.PayloadType},
 		OriginalSlot:   e.Slots.Booted.String(),
-		TargetSlot:     p.Target.String(),
+		TargetSlot:     target,
 		BootID:         e.BootID,
 		ManifestDigest: hexDigest(h),
 	}
@@ -191,11 +263,4 @@ func toScripts(in []artifact.Script) []script.Script {
 // canceled: cleaning up is what they are for.
 func (e *Engine) runError(ctx context.Context, state string) error {
 	return e.Scripts.Run(context.WithoutCancel(ctx), state, "Error")
-}
-
-// runAll runs a state's scripts, Enter and Leave, whatever becomes of them,
-// and returns what failed.
-func (e *Engine) runAll(ctx context.Context, state string) error {
-	ctx = context.WithoutCancel(ctx)
-	return errors.Join(e.Scripts.Run(ctx, state, "Enter"), e.Scripts.Run(ctx, state, "Leave"))
 }

@@ -33,6 +33,10 @@ type Candidate struct {
 	Checksum string // of the payload
 	Size     int64  // of the payload, bytes
 	Verified bool   // signed by a key of the device
+	// Module: it is for an update module, or has no payload. It does not go into
+	// a slot, and Replaces is the version of what it replaces, "" if unknown.
+	Module   bool
+	Replaces string
 }
 
 // Rule names the rule that decided about a candidate.
@@ -128,19 +132,25 @@ func judge(d Device, c Candidate) (Verdict, bool) {
 		return Verdict{RuleReadable, c.Err.Error()}, false
 	case !c.Verified && !d.AllowUnsigned:
 		return Verdict{RuleSigned, "not signed by a key of this device, and AllowUnsigned is not set"}, false
-	case d.SlotSize > 0 && c.Size > d.SlotSize:
+	case d.SlotSize > 0 && !c.Module && c.Size > d.SlotSize:
 		return Verdict{RuleFits, fmt.Sprintf("the image has %d bytes, the partition %d", c.Size, d.SlotSize)}, false
 	case d.InstalledDigest != "" && c.Digest == d.InstalledDigest && c.Name == d.installedName(),
-		c.Name == d.installedName() && c.Checksum != "" && c.Checksum == d.InstalledChecksum:
+		c.Checksum != "" && c.Checksum == d.InstalledChecksum &&
+			// An update module may have given the system another name since.
+			(c.Name == d.installedName() || c.Version != "" && c.Version == d.InstalledVersion):
 		return Verdict{RuleInstalled, "is what the device runs already"}, false
 	case c.Digest == d.StartedDigest && d.Starts >= maxStarts:
 		return Verdict{RuleFailed, fmt.Sprintf("was started %d times on this device and never came to a verdict", d.Starts)}, false
 	case d.FailedAttempts[c.Digest] >= max(d.MaxAttempts, 1):
 		return Verdict{RuleFailed, fmt.Sprintf("failed %d time(s) on this device", d.FailedAttempts[c.Digest])}, false
 	}
-	if order, ok := Compare(c.label(), d.installedLabel()); ok && order < 0 && !d.AllowDowngrade {
+	installed := d.installedLabel()
+	if c.Module {
+		installed = versionTail(c.Replaces)
+	}
+	if order, ok := Compare(c.label(), installed); ok && order < 0 && !d.AllowDowngrade {
 		return Verdict{RuleDowngrade, fmt.Sprintf("version %q is older than the installed %q, and AllowDowngrade is not set",
-			c.label(), d.installedLabel())}, false
+			c.label(), installed)}, false
 	}
 	return Verdict{}, true
 }

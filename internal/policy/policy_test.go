@@ -26,6 +26,11 @@ func TestDecide(t *testing.T) {
 	renamed := artifact("os-2.0", "2.0", "d20")
 	renamed.File = "copy of os-2.0.mender"
 
+	module := artifact("app-1.0", "1.0", "m1")
+	module.Module, module.Size = true, 1000
+	olderModule := module
+	olderModule.Replaces = "1.1"
+
 	tests := []struct {
 		name       string
 		device     func(*Device)
@@ -46,6 +51,9 @@ func TestDecide(t *testing.T) {
 		{"started too often", func(d *Device) { d.StartedDigest, d.Starts = "d20", 3 }, []Candidate{artifact("os-2.0", "2.0", "d20")}, -1, []Rule{RuleFailed}},
 		{"started twice", func(d *Device) { d.StartedDigest, d.Starts = "d20", 2 }, []Candidate{artifact("os-2.0", "2.0", "d20")}, 0, []Rule{RuleChosen}},
 		{"installed by name and payload", nil, []Candidate{repacked}, -1, []Rule{RuleInstalled}},
+		{"for an update module", nil, []Candidate{module}, 0, []Rule{RuleChosen}},
+		{"for an update module, older", nil, []Candidate{olderModule}, -1, []Rule{RuleDowngrade}},
+		{"installed before an update module was", func(d *Device) { d.InstalledName, d.InstalledDigest = "app-1.0", "m1" }, []Candidate{artifact("os-1.5", "1.5", "d15"), module}, -1, []Rule{RuleInstalled, RuleInstalled}},
 		{"older", nil, []Candidate{artifact("os-1.4", "1.4", "d14")}, -1, []Rule{RuleDowngrade}},
 		{"older by the name alone", func(d *Device) { d.InstalledVersion = "" }, []Candidate{artifact("os-1.4", "", "d14")}, -1, []Rule{RuleDowngrade}},
 		{"older is allowed", func(d *Device) { d.AllowDowngrade = true }, []Candidate{artifact("os-1.4", "1.4", "d14")}, 0, []Rule{RuleChosen}},

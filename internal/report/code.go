@@ -32,6 +32,7 @@ var (
 	ConfigFailed        = Code{42, "config-failed", "The configuration of the device is wrong or incomplete.", "Correct the file that the message names."}
 	StateFailed         = Code{43, "state-failed", "The record of updates could not be read or written.", "Check the data partition."}
 	ScriptFailed        = Code{45, "script-failed", "A state script failed. The old system runs.", "Read which script failed, and what it printed."}
+	ModuleFailed        = Code{46, "module-failed", "An update module failed, or was interrupted. It rolled back, if it can.", "Read which module failed, and what it printed; install a corrected release."}
 	Busy                = Code{44, "busy", "Another update operation is running.", "Wait for it."}
 	HealthFailed        = Code{50, "health-failed", "The new system failed its health check and was rolled back.", "Read which check failed; install a corrected release."}
 	CommittedWithErrors = Code{52, "committed-with-errors", "The new system is permanent, but a script that ran after the commit failed.", "Read which script failed."}
@@ -42,7 +43,8 @@ var (
 func Codes() []Code {
 	all := []Code{
 		OK, Failed, NothingToDo, Usage, NoArtifact, UpToDate, Pending, Refused, BadArtifact, NotForDevice,
-		StickFailed, StickLied, Canceled, SlotFailed, BootEnvFailed, ConfigFailed, StateFailed, Busy, ScriptFailed, HealthFailed, TrialFailed, CommittedWithErrors,
+		StickFailed, StickLied, Canceled, SlotFailed, BootEnvFailed, ConfigFailed, StateFailed, Busy, ScriptFailed, ModuleFailed,
+		HealthFailed, TrialFailed, CommittedWithErrors,
 	}
 	slices.SortFunc(all, func(a, b Code) int { return a.Number - b.Number })
 	return all

@@ -50,6 +50,7 @@ type pendingJSON struct {
 	TargetSlot     string `json:"UsbUpdaterTargetSlot,omitempty"`
 	BootID         string `json:"UsbUpdaterBootID,omitempty"`
 	ManifestDigest string `json:"UsbUpdaterManifestDigest,omitempty"`
+	NeedsReboot    bool   `json:"UsbUpdaterNeedsReboot,omitempty"`
 }
 
 func decodeRecord(kv map[string][]byte) (Record, error) {
@@ -105,6 +106,7 @@ func decodePending(kv map[string][]byte) (*Pending, error) {
 		Provides: j.Provides, HasClears: j.ClearsProvides != nil, PayloadTypes: j.PayloadTypes,
 		Failed: j.Failed != nil && *j.Failed, RolledBack: j.RolledBack != nil && *j.RolledBack,
 		OriginalSlot: j.OriginalSlot, TargetSlot: j.TargetSlot, BootID: j.BootID, ManifestDigest: j.ManifestDigest,
+		NeedsReboot: j.NeedsReboot,
 	}
 	if p.HasClears {
 		p.ClearsProvides = *j.ClearsProvides
@@ -167,6 +169,7 @@ func encodePending(p Pending) pendingJSON {
 		Version: p.Version, ArtifactName: p.ArtifactName, ArtifactGroup: p.ArtifactGroup,
 		Provides: p.Provides, PayloadTypes: p.PayloadTypes,
 		OriginalSlot: p.OriginalSlot, TargetSlot: p.TargetSlot, BootID: p.BootID, ManifestDigest: p.ManifestDigest,
+		NeedsReboot: p.NeedsReboot,
 	}
 	// Not null, which a strict reader may refuse.
 	if j.Provides == nil {

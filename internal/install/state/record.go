@@ -41,6 +41,13 @@ type Pending struct {
 	TargetSlot     string
 	BootID         string
 	ManifestDigest string
+	NeedsReboot    bool // an update module has asked for a reboot before the commit
+}
+
+// Slotted reports whether the update is one of a root slot, so that the boot
+// environment has a part in it. Another client's record may not say; then it is.
+func (p *Pending) Slotted() bool {
+	return len(p.PayloadTypes) == 0 || p.PayloadTypes[0] == "rootfs-image"
 }
 
 // Values of Pending.InState (source: Mender client 5, standalone mode).

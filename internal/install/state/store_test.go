@@ -83,7 +83,7 @@ func full() Record {
 			Version: 2, InState: ArtifactInstallEnter, ArtifactName: "release-2", ArtifactGroup: "group",
 			Provides: map[string]string{"rootfs-image.version": "release-2"}, ClearsProvides: []string{"rootfs-image.*"},
 			HasClears: true, PayloadTypes: []string{"rootfs-image"}, Failed: true, RolledBack: true,
-			OriginalSlot: "A", TargetSlot: "B", BootID: "boot", ManifestDigest: "0123",
+			OriginalSlot: "A", TargetSlot: "B", BootID: "boot", ManifestDigest: "0123", NeedsReboot: true,
 		},
 		Attempt:   &Attempt{ManifestDigest: "0123", TargetSlot: "B", BootID: "boot"},
 		Installed: "4567",
