@@ -14,6 +14,7 @@ import (
 	"github.com/usb-updater/usb-updater/internal/artifact"
 	"github.com/usb-updater/usb-updater/internal/device"
 	"github.com/usb-updater/usb-updater/internal/install"
+	"github.com/usb-updater/usb-updater/internal/install/module"
 	"github.com/usb-updater/usb-updater/internal/report"
 )
 
@@ -24,6 +25,15 @@ type checkOptions struct {
 	deviceType string
 	provides   string // file
 	slotSize   int64
+	modules    []string // payload types
+}
+
+// find tells whether the device that was described has the update module.
+func (o checkOptions) find(payloadType string) error {
+	if len(o.modules) == 0 || slices.Contains(o.modules, payloadType) {
+		return nil
+	}
+	return module.ErrNotFound
 }
 
 // checked is what check prints, as JSON.
@@ -105,7 +115,7 @@ func (c *checked) run(ctx context.Context, opts checkOptions) error {
 	case !h.Signed:
 		c.Warnings = append(c.Warnings, "the artifact is not signed")
 	}
-	if !h.Empty && h.PayloadType != artifact.RootfsImage {
+	if !h.Empty && h.PayloadType != artifact.RootfsImage && len(opts.modules) == 0 {
 		c.Warnings = append(c.Warnings, fmt.Sprintf("the device needs the update module %s", h.PayloadType))
 	}
 	fits := c.fits(h, opts, provides)
@@ -123,7 +133,7 @@ func (c *checked) run(ctx context.Context, opts checkOptions) error {
 
 // fits applies the rules for which the device was described.
 func (c *checked) fits(h *artifact.Header, opts checkOptions, provides map[string]string) error {
-	err := install.CheckPayloadType(h, nil)
+	err := install.CheckPayloadType(h, opts.find)
 	if opts.deviceType != "" {
 		err = errors.Join(err, install.CheckDeviceType(h, opts.deviceType))
 	}

@@ -149,6 +149,7 @@ func (a *agent) parse(args []string, stderr io.Writer) (verb, error) {
 	fs.Func("key", "", func(name string) error { a.check.keys = append(a.check.keys, name); return nil })
 	fs.StringVar(&a.check.deviceType, "device-type", "", "")
 	fs.StringVar(&a.check.provides, "provides", "", "")
+	fs.Func("module", "", func(name string) error { a.check.modules = append(a.check.modules, name); return nil })
 	fs.Int64Var(&a.check.slotSize, "slot-size", 0, "")
 
 	// Flags may stand before and behind the command.
@@ -234,6 +235,7 @@ Options:
   --device-type TYPE     check: the device's type
   --provides FILE        check: what the device provides, a JSON object of strings
   --slot-size BYTES      check: the size of the device's slots
+  --module TYPE          check: an update module of the device; may be repeated
   --log-level LEVEL      error, warning, info or debug (info)
   --root DIR             act on the simulated device in DIR
 

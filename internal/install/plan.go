@@ -158,12 +158,17 @@ func Compatible(h *artifact.Header, deviceType string, provides map[string]strin
 // install ([ErrPayloadType]). find tells whether there is an update module for
 // a type; nil stands for a device that has them all. A root file system needs
 // none, and neither does an artifact without payload. State scripts of the
-// latter would never run, so that it is refused with them.
+// latter would never run, so that it is refused with them. Another spelling of
+// rootfs-image is a mistake, not a module's name.
 func CheckPayloadType(h *artifact.Header, find func(payloadType string) error) error {
 	switch {
 	case h.Empty && len(h.Scripts) > 0:
 		return fmt.Errorf("artifact %q: state scripts without payload: %w", h.Name, ErrPayloadType)
-	case h.Empty, h.PayloadType == artifact.RootfsImage, find == nil:
+	case h.Empty, h.PayloadType == artifact.RootfsImage:
+		return nil
+	case strings.EqualFold(h.PayloadType, artifact.RootfsImage):
+		return fmt.Errorf("artifact %q: %q: %w: it is not spelled %s", h.Name, h.PayloadType, ErrPayloadType, artifact.RootfsImage)
+	case find == nil:
 		return nil
 	}
 	if err := find(h.PayloadType); err != nil {

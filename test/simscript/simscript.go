@@ -3,7 +3,9 @@
 // eyes.
 //
 //	device                      a new device in $WORK/device, running release-1 in slot A
-//	artifact FILE NAME [OPT…]   an artifact; options: type=T device=T compression=C key=K version=N unfit script=NAME:BODY
+//	artifact FILE NAME [OPT…]   an artifact; options: type=T device=T compression=C key=K version=N unfit empty
+//	                            script=NAME:BODY provides=K:V file=NAME:CONTENT; with file or empty it holds no image
+//	module TYPE BODY            gives the device an update module: a shell script with STATE and FILES set
 //	loader NAME                 replaces the boot loader: grub-mender, rauc-uboot or rauc-grub
 //	boot N                      reboots; slot N must come up
 //	env K=V…                    the boot environment must say so
@@ -51,7 +53,7 @@ func Run(t *testing.T, dir string) {
 		UpdateScripts: os.Getenv("UPDATE_SCRIPTS") != "",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"loader": cmdLoader, "spoilenv": cmdSpoilEnv, "fillenv": cmdFillEnv,
-			"device": cmdDevice, "artifact": cmdArtifact, "boot": cmdBoot, "env": cmdEnv, "setenv": cmdSetEnv,
+			"device": cmdDevice, "module": cmdModule, "artifact": cmdArtifact, "boot": cmdBoot, "env": cmdEnv, "setenv": cmdSetEnv,
 			"slot": cmdSlot, "untouched": cmdUntouched, "flip": cmdFlip, "cut": cmdCut,
 		},
 	})
@@ -149,19 +151,29 @@ func cmdArtifact(ts *testscript.TestScript, _ bool, args []string) {
 		case "script":
 			name, body, _ := strings.Cut(v, ":")
 			spec.Scripts = append(spec.Scripts, artifacttest.Script{Name: name, Data: []byte("#!/bin/sh\n" + body + "\n")})
+		case "provides":
+			key, value, _ := strings.Cut(v, ":")
+			spec.Provides = map[string]string{key: value}
+		case "file":
+			name, content, _ := strings.Cut(v, ":")
+			spec.Files = append(spec.Files, artifacttest.Bytes(name, []byte(content)))
+		case "empty":
+			spec.Empty = true
 		case "unfit":
 			unfit = true
 		default:
 			files = append(files, option)
 		}
 	}
-	image := b.image(ts, spec.Name, files)
-	if unfit {
-		ts.Check(os.Truncate(image, slotSize+1<<20))
+	if len(spec.Files) == 0 && !spec.Empty {
+		image := b.image(ts, spec.Name, files)
+		if unfit {
+			ts.Check(os.Truncate(image, slotSize+1<<20))
+		}
+		info, err := os.Stat(image)
+		ts.Check(err)
+		spec.Files = []artifacttest.File{{Name: filepath.Base(image), Size: info.Size(), Open: func() (io.Reader, error) { return os.Open(image) }}}
 	}
-	info, err := os.Stat(image)
-	ts.Check(err)
-	spec.Files = []artifacttest.File{{Name: filepath.Base(image), Size: info.Size(), Open: func() (io.Reader, error) { return os.Open(image) }}}
 	path := ts.MkAbs(args[0])
 	ts.Check(os.MkdirAll(filepath.Dir(path), 0o755))
 	f, err := os.Create(path)
@@ -172,6 +184,15 @@ func cmdArtifact(ts *testscript.TestScript, _ bool, args []string) {
 
 func cmdLoader(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(of(ts).device.SetLoader(args[0]))
+}
+
+func cmdModule(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: module TYPE BODY")
+	}
+	path := filepath.Join(of(ts).device.Dir, "usr/share/mender/modules/v3", args[0])
+	ts.Check(os.MkdirAll(filepath.Dir(path), 0o755))
+	ts.Check(os.WriteFile(path, []byte("#!/bin/sh\nSTATE=$1; FILES=$2\n"+args[1]+"\nexit 0\n"), 0o755))
 }
 
 func cmdBoot(ts *testscript.TestScript, _ bool, args []string) {
