@@ -106,6 +106,9 @@ func (p *program) installed(ctx context.Context, e *install.Engine, out install.
 		return p.stopped(ctx, e, err)
 	case out.Committed:
 		p.print(textAllDone)
+	case err != nil && !out.Begun:
+		p.print(textInstallFailed + textNotModified)
+		return exitFailed, err
 	case err != nil:
 		p.print(textInstallFailed)
 		p.undone(ctx, e, err)

@@ -1,6 +1,8 @@
 // Package install carries one update through its life on a device with two
 // root slots: plan, write, arm, trial boot, commit or rollback, and recovery
-// from whatever interrupted any of these.
+// from whatever interrupted any of these. An update is an image for a slot, or
+// a payload that an update module of the device installs, or nothing but a name
+// and what it provides.
 //
 // It promises that at every instant one slot boots: the running one until the
 // boot loader is armed, and after that the new one on trial with the old one
@@ -34,4 +36,24 @@
 // way (source: Mender client, standalone state).
 //
 // State scripts run between these writes, as in Mender's standalone mode.
+//
+// # Order of writes with an update module
+//
+// What the next run finds is the same in whatever slot it runs. "Undoes" is
+// ArtifactRollback, if the module supports it, then ArtifactFailure and Cleanup;
+// without rollback the artifact's name is marked as inconsistent.
+//
+//	1  store: attempt {artifact}                  nothing is pending
+//	2  work tree: header, the module's Download   as 1; the next download makes a new work tree
+//	3  (the file system is flushed)               as 1
+//	4  store: pending, version 2, installing      recovery undoes it
+//	5  module: ArtifactInstall; flush             as 4
+//	6  store: pending, version 1, waiting         waits for commit; left out without rollback
+//	7  store: version 2, committing               recovery undoes it
+//	8  module: ArtifactCommit                     as 7
+//	9  store: version 2, committed                recovery finishes 10 and 11
+//	10 module: Cleanup; work tree removed         recovery finishes 11
+//	11 store: name and provides merged, pending removed
+//
+// An artifact without payload is one write, the last.
 package install

@@ -169,7 +169,7 @@ func TestModuleFlow(t *testing.T) {
 	m := newMachine()
 	m.record.Provides = map[string]string{"other": "1", "rootfs-image.testmod.version": "1"}
 	out, err := installModule(t, m.engine(t))
-	if err != nil || out != (Outcome{}) {
+	if err != nil || out != (Outcome{Begun: true}) {
 		t.Fatalf("install: %+v, %v", out, err)
 	}
 	if got := m.ranScripts(); got != download+enabling {
@@ -202,7 +202,7 @@ func TestModuleWithoutRollback(t *testing.T) {
 	m := newMachine()
 	m.app.rollback, m.app.reboot = "No", "Yes"
 	out, err := installModule(t, m.engine(t))
-	if want := (Outcome{Committed: true, NeedsReboot: true}); err != nil || out != want {
+	if want := (Outcome{Begun: true, Committed: true, NeedsReboot: true}); err != nil || out != want {
 		t.Fatalf("install: %+v, %v, want %+v", out, err, want)
 	}
 	if got := m.ranScripts(); got != download+enabling+" "+commits {
@@ -407,7 +407,7 @@ func TestEmptyPayload(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, err := e.Arm(t.Context(), w)
-	if err != nil || out != (Outcome{Committed: true}) {
+	if err != nil || out != (Outcome{Begun: true, Committed: true}) {
 		t.Fatalf("Arm = %+v, %v", out, err)
 	}
 	r := m.record

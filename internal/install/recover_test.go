@@ -133,3 +133,47 @@ func TestVolatileBootID(t *testing.T) {
 		}
 	}
 }
+
+// TestDecideModule: an update by a module has its record alone to go by.
+func TestDecideModule(t *testing.T) {
+	for _, inState := range append(allInStates, "waiting") {
+		for _, phase := range []bootenv.Phase{bootenv.Steady, bootenv.Armed, bootenv.Trial, bootenv.Inconsistent} {
+			for _, failed := range []bool{true, false} {
+				for _, needsReboot := range []bool{true, false} {
+					for _, bootID := range []string{"", "this", "another"} {
+						for _, ours := range []string{"", "digest"} {
+							p := &state.Pending{
+								Version: 2, InState: inState, PayloadTypes: []string{"testmod"}, Failed: failed,
+								NeedsReboot: needsReboot, BootID: bootID, ManifestDigest: ours,
+							}
+							if inState == "waiting" {
+								p.Version, p.InState = 1, ""
+							}
+							want := ActionFail
+							switch inState {
+							case state.BeforeArtifactInstallEnter:
+								if ours != "" {
+									want = ActionResume
+								}
+							case "waiting", state.BeforeArtifactCommitEnter:
+								want = ActionDecide
+								if needsReboot && bootID == "this" {
+									want = ActionReboot
+								}
+							case state.BeforeArtifactCommitLeave, state.ArtifactCommitLeave:
+								want = ActionFinish
+							case state.Cleanup:
+								if !failed {
+									want = ActionFinish
+								}
+							}
+							if got := decide(situation{pending: p, phase: phase, bootID: "this"}); got != want {
+								t.Errorf("decide(%+v, phase %v) = %v, want %v", p, phase, got, want)
+							}
+						}
+					}
+				}
+			}
+		}
+	}
+}

@@ -48,7 +48,7 @@ func (e *Engine) Resume(ctx context.Context) (Outcome, error) {
 		return Outcome{}, errors.Join(ErrRolledBack, e.unwind(ctx, st.record))
 	default:
 		err := e.Commit(ctx)
-		return Outcome{Committed: err == nil || errors.Is(err, ErrCommittedWithErrors)}, err
+		return Outcome{Begun: true, Committed: err == nil || errors.Is(err, ErrCommittedWithErrors)}, err
 	}
 }
 

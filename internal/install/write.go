@@ -114,8 +114,11 @@ func (p *progress) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// Outcome says how an installation that succeeded has ended.
+// Outcome says how an installation has ended.
 type Outcome struct {
+	// Begun: it has got as far as a record, so that an error was undone; without
+	// it, nothing was installed.
+	Begun bool
 	// Committed: it is permanent already, because there is no way back.
 	Committed bool
 	// NeedsReboot: it has its full effect after a reboot only. Of a slot this
@@ -165,7 +168,7 @@ func (e *Engine) Arm(ctx context.Context, w *Written) (Outcome, error) {
 		return Outcome{}, errors.Join(err, p.payload.cleanup(ctx))
 	}
 	if stop {
-		return Outcome{}, ErrStopped
+		return Outcome{Begun: true}, ErrStopped
 	}
 	return e.enable(ctx, p.payload, r, canRollBack)
 }
@@ -176,20 +179,23 @@ func (e *Engine) commitEmpty(p *Plan) (Outcome, error) {
 	pending := e.pendingFor(p)
 	r := p.record.CommitProvides(*pending)
 	r.Installed = pending.ManifestDigest
-	return Outcome{Committed: true}, e.Store.Save(r)
+	if err := e.Store.Save(r); err != nil {
+		return Outcome{}, err
+	}
+	return Outcome{Begun: true, Committed: true}, nil
 }
 
 // enable is writes 6 and 7 with the scripts around them. Without a way back
 // the commit follows in place of write 7.
 func (e *Engine) enable(ctx context.Context, pl payload, r state.Record, canRollBack bool) (Outcome, error) {
 	if err := e.activate(ctx, pl, r.Pending); err != nil {
-		return Outcome{}, errors.Join(err, e.runError(ctx, "ArtifactInstall"), e.undo(ctx, r))
+		return Outcome{Begun: true}, errors.Join(err, e.runError(ctx, "ArtifactInstall"), e.undo(ctx, r))
 	}
 	reboot, err := pl.ask(ctx, module.NeedsArtifactReboot)
 	if err != nil {
-		return Outcome{}, errors.Join(err, e.undo(ctx, r))
+		return Outcome{Begun: true}, errors.Join(err, e.undo(ctx, r))
 	}
-	out := Outcome{NeedsReboot: reboot}
+	out := Outcome{Begun: true, NeedsReboot: reboot}
 	waiting := *r.Pending
 	waiting.Version, waiting.InState = 1, ""
 	waiting.NeedsReboot = reboot && !waiting.Slotted()
@@ -203,7 +209,7 @@ func (e *Engine) enable(ctx context.Context, pl payload, r state.Record, canRoll
 	installing := r
 	r.Pending = &waiting
 	if err := e.Store.Save(r); err != nil {
-		return Outcome{}, errors.Join(err, e.runError(ctx, "ArtifactInstall"), e.undo(ctx, installing))
+		return Outcome{Begun: true}, errors.Join(err, e.runError(ctx, "ArtifactInstall"), e.undo(ctx, installing))
 	}
 	if !canRollBack {
 		return out, ErrStopped

@@ -94,9 +94,14 @@ func (d *download) run(ctx context.Context, r *Runner, stream func(context.Conte
 	if d.sizes {
 		state = stateDownloadSizes
 	}
+	// What the module writes is told when both have ended: whoever listens hears
+	// of the stream, too, and is not to be called from two sides.
+	var lines []string
+	quiet := *r
+	quiet.Log = func(line string) { lines = append(lines, line) }
 	go func() {
 		defer ended()
-		d.err = r.Run(ctx, d.module, state)
+		d.err = quiet.Run(ctx, d.module, state)
 	}()
 	streamErr := stream(ctx, d.open)
 	if streamErr == nil {
@@ -108,6 +113,16 @@ func (d *download) run(ctx context.Context, r *Runner, stream func(context.Conte
 		stop(streamErr)
 	}
 	<-d.gone.Done()
+	if r.Log != nil {
+		for _, line := range lines {
+			r.Log(line)
+		}
+	}
+	return d.verdict(state, streamErr)
+}
+
+// verdict says what the module and the stream have come to together.
+func (d *download) verdict(state State, streamErr error) error {
 	var failure *Failure
 	switch {
 	case streamErr == nil:
