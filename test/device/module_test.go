@@ -145,3 +145,52 @@ func TestStockScriptModule(t *testing.T) {
 	}
 	checkLeftovers(t, d)
 }
+
+// withArtifactInfo runs a program where there is the one file that the client
+// insists on outside of its data directory.
+const withArtifactInfo = `mount -t tmpfs none /etc/mender; echo artifact_name=factory >/etc/mender/artifact_info; exec "$@"`
+
+// TestModuleWithMenderClient: what this program installs by a module, Debian's
+// mender-client commits or rolls back, and the other way round. A device
+// without root slots will do.
+func TestModuleWithMenderClient(t *testing.T) {
+	const client = "/usr/bin/mender"
+	need(t, "mender-artifact", "unshare", client, stockShare+"/modules/v3/single-file")
+	ours := filepath.Join(programs(t), "mender")
+	for _, tt := range []struct {
+		name, installs, ends, verb, content, artifact string
+	}{
+		{"ours, committed by the client", ours, client, "commit", "two", "app-2"},
+		{"ours, rolled back by the client", ours, client, "rollback", "one", "app-1"},
+		{"the client's, committed by ours", client, ours, "commit", "two", "app-2"},
+		{"the client's, rolled back by ours", client, ours, "rollback", "one", "app-1"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			for name, content := range map[string]string{
+				"device_type": "device_type=" + deviceType + "\n", "mender.conf": "{}", "config.txt": "zero",
+			} {
+				if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			mender := func(program string, args ...string) string {
+				t.Helper()
+				args = append([]string{program, "--config", filepath.Join(dir, "mender.conf"), "--data", dir}, args...)
+				return command(t, "unshare", append([]string{"--mount", "sh", "-ec", withArtifactInfo, "sh"}, args...)...)
+			}
+			mender(ours, "install", singleFile(t, "app-1", dir, "one"))
+			mender(ours, "commit")
+			mender(tt.installs, "install", singleFile(t, "app-2", dir, "two"))
+			mender(tt.ends, tt.verb)
+			if got, err := os.ReadFile(filepath.Join(dir, "config.txt")); err != nil || string(got) != tt.content {
+				t.Errorf("config.txt = %q, %v, want %q", got, err, tt.content)
+			}
+			for _, program := range []string{ours, client} {
+				if got := mender(program, "show-artifact"); !strings.HasPrefix(got, tt.artifact+"\n") && !strings.HasSuffix(got, tt.artifact+"\n") {
+					t.Errorf("%s show-artifact: %s, want %s", program, got, tt.artifact)
+				}
+			}
+		})
+	}
+}

@@ -126,10 +126,19 @@ func isTypeName(s string) bool {
 }
 
 // Run calls the module for a state. The error is a [*Failure], or that of
-// [Runner.Find].
+// [Runner.Find]. On nil, what the module wrote on the file system of the work
+// tree is on the medium: a record may build on it. On others that is up to the
+// module.
 func (r *Runner) Run(ctx context.Context, payloadType string, state State) error {
-	_, err := r.call(ctx, payloadType, string(state), true)
-	return err
+	if _, err := r.call(ctx, payloadType, string(state), true); err != nil {
+		return err
+	}
+	switch state {
+	case ArtifactInstall, ArtifactCommit, ArtifactRollback:
+		return r.Flush()
+	default:
+		return nil
+	}
 }
 
 // Ask asks the module a question and returns whether the answer is yes. No
