@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -208,7 +209,7 @@ func TestDownloadFails(t *testing.T) {
 		{"success in the middle", `[ $STATE != Download ] || { f=$(cat stream-next); head -c 9 "$f" >/dev/null; exit 0; }`, stream(large), "ended in the middle", nil},
 		{"success before the second", `[ $STATE != Download ] || { f=$(cat stream-next); cat "$f" >/dev/null; exit 0; }`, stream(file{"a", "b"}, file{"c", "d"}), "ended in the middle", nil},
 		{"behind the end", readAll + "\n[ $STATE != Download ] || exit 3", stream(file{"a", "b"}), "exit status 3", nil},
-		{"a child holds the stream", `[ $STATE != Download ] || { f=$(cat stream-next); sleep 1000 <"$f" >/dev/null 2>&1 & exit 0; }`, stream(large), "ended in the middle", nil},
+		{"a child holds the stream", `[ $STATE != Download ] || { f=$(cat stream-next); sleep 1000 <"$f" >/dev/null 2>&1 & echo $! >tmp/pid; exit 0; }`, stream(large), "ended in the middle", nil},
 		{"the artifact, module waits for files", readAll, broken, "damaged", failed},
 		{"the artifact, module ignores it", "[ $STATE != Download ] || exec sleep 1000", broken, "", nil},
 		{"no plain name", readAll, stream(file{"../x", ""}), "not a plain file name", nil},
@@ -224,6 +225,12 @@ func TestDownloadFails(t *testing.T) {
 			err := r.Download(t.Context(), payload(), tt.stream)
 			if err == nil || !strings.Contains(err.Error(), tt.want) || tt.is != nil && !errors.Is(err, tt.is) {
 				t.Errorf("Download: %v, want %q", err, tt.want)
+			}
+			if b, readErr := os.ReadFile(filepath.Join(r.tree(), "tmp/pid")); readErr == nil {
+				pid, _ := strconv.Atoi(strings.TrimSpace(string(b)))
+				if killErr := unix.Kill(pid, unix.SIGKILL); killErr != nil { // it was left behind on purpose
+					t.Errorf("kill %d: %v", pid, killErr)
+				}
 			}
 			if err := r.Cleanup(t.Context(), "testmod"); err != nil && tt.name != "bad answer" {
 				t.Errorf("Cleanup: %v", err)
