@@ -75,7 +75,11 @@ func (a *agent) update(ctx context.Context) (report.Code, error) {
 		if err != nil || !out.NeedsReboot {
 			return code, err
 		}
-		return a.reboot(d, "try the new system", e.RebootArgument())
+		argument := ""
+		if plan.Slotted() { // with it, the reboot would go to the other slot
+			argument = e.RebootArgument()
+		}
+		return a.reboot(d, "try the new system", argument)
 	})
 }
 

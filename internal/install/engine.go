@@ -165,7 +165,12 @@ type Event struct {
 // RebootArgument is what the reboot that starts a trial must pass to the
 // firmware, "" if any reboot will do. A reboot for another reason must not pass
 // it.
-func (e *Engine) RebootArgument() string { return e.Loader.Caps().RebootArgument }
+func (e *Engine) RebootArgument() string {
+	if e.Loader == nil { // no slots: only a module asks for a reboot
+		return ""
+	}
+	return e.Loader.Caps().RebootArgument
+}
 
 func (e *Engine) report(ev Event) {
 	if e.Report != nil {
