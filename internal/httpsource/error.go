@@ -1,0 +1,170 @@
+package httpsource
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"unicode"
+)
+
+// Errors that [Open] and [Source.Read] wrap.
+var (
+	// ErrChanged means that the file on the server is not the one that was
+	// begun.
+	ErrChanged = errors.New("the file changed on the server during the download")
+	// ErrNoResume means that the server sends no rest of a file, or none that
+	// is provably of the same file.
+	ErrNoResume = errors.New("the server cannot resume a download")
+	// ErrBroken means that a connection ended before the data did. It stands
+	// for io.EOF and io.ErrUnexpectedEOF, which a reader of the stream would
+	// take for the end of the file.
+	ErrBroken   = errors.New("the connection broke")
+	ErrIdle     = errors.New("no data within the time limit")
+	ErrTooSlow  = errors.New("not complete within the time limit")
+	ErrRedirect = errors.New("redirect refused")
+	// ErrUntrusted means that nothing trusted vouches for the server's
+	// certificate.
+	ErrUntrusted = errors.New("the server's certificate is not trusted")
+	// ErrWrongName means that the certificate is for another host.
+	ErrWrongName = errors.New("the server's certificate is for another name")
+	// ErrExpired also covers a certificate from the future: the clock of the
+	// device may be wrong.
+	ErrExpired = errors.New("the server's certificate has expired or is not valid yet, by the clock of this device")
+
+	errProxy    = errors.New("the proxy that the environment names is not a valid URL")
+	errEncoding = errors.New("the server sends the file encoded")
+	errLocation = errors.New("the server redirects to something that is not a valid URL")
+	errClosed   = errors.New("download is closed")
+)
+
+// StatusError is an answer with a status that is not the file.
+type StatusError struct{ Code int }
+
+// Error names the status, and for common ones what it means here.
+func (e *StatusError) Error() string {
+	text := strings.TrimSpace(fmt.Sprintf("status %d %s", e.Code, http.StatusText(e.Code)))
+	switch e.Code {
+	case http.StatusUnauthorized:
+		return text + ": the server wants a user and a password"
+	case http.StatusForbidden:
+		return text + ": the server does not give the file to this device"
+	case http.StatusNotFound:
+		return text + ": there is no such file on the server"
+	}
+	return text
+}
+
+// temporary reports whether the same request may be answered otherwise later.
+func (e *StatusError) temporary() bool {
+	switch e.Code {
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+		return true
+	}
+	return e.Code >= http.StatusInternalServerError
+}
+
+// isFinal reports whether an attempt failed with something that another one
+// cannot change, or must not.
+func isFinal(err error) bool {
+	if status, ok := errors.AsType[*StatusError](err); ok {
+		return !status.temporary()
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return true
+	}
+	for _, final := range []error{ErrChanged, ErrNoResume, ErrRedirect, errProxy, errEncoding} {
+		if errors.Is(err, final) {
+			return true
+		}
+	}
+	return false
+}
+
+// describe puts the URL and the position before an error.
+func (s *Source) describe(err error) error {
+	where := Redact(s.url)
+	if s.pos > 0 {
+		where = fmt.Sprintf("%s: at byte %d", where, s.pos)
+	}
+	return fmt.Errorf("download %s: %w", where, err)
+}
+
+// Redact returns a URL for people: without user, password, query and fragment,
+// which may be secret, and cut to 256 bytes.
+func Redact(u *url.URL) string {
+	shown := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}
+	return cutText(shown.String())
+}
+
+// maxText bounds foreign text in errors, in bytes.
+const maxText = 256
+
+func cutText(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
+	if len(s) > maxText {
+		s = strings.ToValidUTF8(s[:maxText], "") + "…"
+	}
+	return s
+}
+
+// plainError is an error in other words.
+type plainError struct {
+	text  string
+	cause error
+}
+
+func (e *plainError) Error() string { return e.text }
+func (e *plainError) Unwrap() error { return e.cause }
+
+// plain returns what a request or a read failed with in clear words, without
+// what may be secret in it, and not longer than maxText. It still wraps err.
+func plain(err error) error {
+	inner := err
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		inner = u.Err // without the URL, whose query may be a token
+	}
+	text := inner.Error()
+	sentinel := certificateFault(err)
+	dns, isDNS := errors.AsType[*net.DNSError](err)
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return ErrBroken
+	case sentinel != nil:
+		text = fmt.Sprintf("%v: %s", sentinel, text)
+		err = errors.Join(sentinel, err)
+	case isDNS && dns.IsNotFound:
+		text = fmt.Sprintf("host %.64q is not known to the name servers", dns.Name)
+	case strings.Contains(text, "Location header"): // it quotes a URL
+		return errLocation
+	}
+	return &plainError{cutText(text), err}
+}
+
+// certificateFault returns the sentinel for what is wrong with the server's
+// certificate, nil if nothing is.
+func certificateFault(err error) error {
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return ErrUntrusted
+	}
+	if _, ok := errors.AsType[x509.SystemRootsError](err); ok {
+		return ErrUntrusted
+	}
+	if _, ok := errors.AsType[x509.HostnameError](err); ok {
+		return ErrWrongName
+	}
+	if c, ok := errors.AsType[x509.CertificateInvalidError](err); ok && c.Reason == x509.Expired {
+		return ErrExpired
+	}
+	return nil
+}
