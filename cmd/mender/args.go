@@ -46,6 +46,8 @@ type options struct {
 	logLevel       string
 	rebootExitCode bool
 	stopBefore     []string
+	trustedCerts   string
+	skipVerify     bool
 }
 
 // flag describes an option of the command line.
@@ -67,9 +69,9 @@ func flags() []flag {
 		{"log-file", "L", func(o *options, v string) { o.logFile = v }, nil},
 		{"log-level", "l", func(o *options, v string) { o.logLevel = v }, nil},
 		{"log-modules", "", ignore, nil},
-		{"trusted-certs", "E", ignore, nil}, // for downloads
+		{"trusted-certs", "E", func(o *options, v string) { o.trustedCerts = v }, nil},
 		{"passphrase-file", "", ignore, nil},
-		{"skipverify", "", nil, func(*options) {}}, // for downloads
+		{"skipverify", "", nil, func(o *options) { o.skipVerify = true }},
 		{"no-syslog", "", nil, func(*options) {}},
 		{"forcebootstrap", "F", nil, func(*options) {}},
 		{"info", "", nil, func(o *options) { o.logLevel = "info" }},
@@ -184,7 +186,7 @@ func (o *options) check() error {
 	switch {
 	case o.command == cmdHelp:
 	case len(o.args) < want:
-		return usageError("install needs one artifact: a file name")
+		return usageError("install needs one artifact: a file name or a URL")
 	case len(o.args) > want:
 		return usageError(fmt.Sprintf("ambiguous arguments given - unrecognized argument: %.64q", o.args[want]))
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/usb-updater/usb-updater/internal/artifact"
 	"github.com/usb-updater/usb-updater/internal/bootenv"
 	"github.com/usb-updater/usb-updater/internal/device"
+	"github.com/usb-updater/usb-updater/internal/httpsource"
 	"github.com/usb-updater/usb-updater/internal/install"
 	"github.com/usb-updater/usb-updater/internal/install/state"
 )
@@ -63,7 +64,7 @@ func (p *program) install(ctx context.Context, d *device.Device) (int, error) {
 		if err := e.Ready(ctx); err != nil {
 			return p.notModified(err)
 		}
-		src, err := openSource(ctx, p.args[0])
+		src, err := p.openSource(ctx, d, p.args[0])
 		if err != nil {
 			return p.notModified(err)
 		}
@@ -361,5 +362,8 @@ var hints = []struct {
 	{install.ErrUnfinished, "mender rollback returns to the previous system"},
 	{install.ErrMounted, "an automounter may have mounted it; the slot must not be in use"},
 	{state.ErrLocked, "wait for the other mender or usb-updater to end"},
+	{httpsource.ErrUntrusted, "--trusted-certs FILE, or ServerCertificate in mender.conf, names a certificate to trust"},
+	{httpsource.ErrExpired, "see whether the clock of this device is right"},
+	{httpsource.ErrChanged, "install again: the download begins anew"},
 	{os.ErrPermission, "run as root"},
 }

@@ -194,13 +194,14 @@ func plainVersion(v string) string {
 	return v
 }
 
-const shortUsage = "usage: mender install FILE | commit | rollback | resume | show-artifact | show-provides; mender --help\n"
+const shortUsage = "usage: mender install FILE|URL | commit | rollback | resume | show-artifact | show-provides; mender --help\n"
 
 const usage = `mender installs Mender artifacts on a device with two root slots, without a server.
 
 Usage:
   mender install FILE     write the artifact to the inactive slot and try it at the next boot,
                           or hand it to its update module
+  mender install URL      the same, from an http or https server
   mender commit           make the new system permanent, after the reboot
   mender rollback         give the new system up; the old one boots next
   mender resume           go on with an update that was stopped or interrupted
@@ -213,6 +214,8 @@ Options:
   -c, --config FILE            configuration (/etc/mender/mender.conf)
   -b, --fallback-config FILE   configuration that --config overrides (/var/lib/mender/mender.conf)
   -d, --data DIR               data directory (/var/lib/mender)
+  -E, --trusted-certs FILE     certificates of servers that are trusted besides the system's
+      --skipverify             do not verify servers
       --reboot-exit-code       install, resume: exit with 4 when a reboot is required
       --stop-before STATE      stop there, for a later resume; may be given several times:
                                ArtifactInstall_Enter, ArtifactCommit_Enter, ArtifactCommit_Leave,

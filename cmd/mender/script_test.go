@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"io"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -36,7 +38,7 @@ func TestParse(t *testing.T) {
 		{[]string{"install", "commit"}, options{command: cmdInstall, args: []string{"commit"}}},
 		{[]string{"-config", "-commit", "show-artifact"}, options{command: cmdShowArtifact, config: "-commit"}},
 		{[]string{"--config=X", "-b", "Y", "-d=Z", "commit"}, options{command: cmdCommit, config: "X", fallbackConfig: "Y", data: "Z"}},
-		{[]string{"-no-syslog", "-skipverify", "-E", "c.pem", "-F", "-rollback"}, options{command: cmdRollback}},
+		{[]string{"-no-syslog", "-skipverify", "-E", "c.pem", "-F", "-rollback"}, options{command: cmdRollback, trustedCerts: "c.pem", skipVerify: true}},
 		{[]string{"resume", "--stop-before", "Cleanup", "-stop-before=ArtifactCommit_Leave"}, options{command: cmdResume, stopBefore: []string{"Cleanup", "ArtifactCommit_Leave"}}},
 		{[]string{"-h"}, options{command: cmdHelp}},
 		{[]string{"-version"}, options{command: cmdVersion}},
@@ -123,5 +125,47 @@ func TestClosedStandardOutput(t *testing.T) {
 	}
 	if code := run(context.Background(), []string{"--version"}, w, os.Stderr); code != 0 {
 		t.Errorf("exit code %d", code)
+	}
+}
+
+// TestEnvironmentProxy: the list of hosts without a proxy may have commas, as
+// for most programs, or spaces, as for mender-update 5.
+func TestEnvironmentProxy(t *testing.T) {
+	const list = "one.invalid, two.invalid  three.invalid"
+	t.Setenv("http_proxy", "http://proxy.invalid:3128")
+	t.Setenv("no_proxy", list)
+	proxy, err := environmentProxy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for host, want := range map[string]string{
+		"one.invalid": "", "two.invalid": "", "sub.three.invalid": "", "localhost": "", "127.0.0.1": "",
+		"four.invalid": "http://proxy.invalid:3128",
+	} {
+		u, err := proxy(&http.Request{URL: &url.URL{Scheme: "http", Host: host}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		if u != nil {
+			got = u.String()
+		}
+		if got != want {
+			t.Errorf("proxy for %s = %q, want %q", host, got, want)
+		}
+	}
+	if got := os.Getenv("no_proxy"); got != list {
+		t.Errorf("no_proxy = %q afterward, want it as it was", got)
+	}
+}
+
+func TestIsURL(t *testing.T) {
+	for name, want := range map[string]bool{
+		"http://host/x": true, "https://host/x": true, "HTTPS://host/x": true, "http://": true,
+		"http:x": false, "ftp://host/x": false, "x": false, "./http://x": false, "": false,
+	} {
+		if got := isURL(name); got != want {
+			t.Errorf("isURL(%q) = %v, want %v", name, got, want)
+		}
 	}
 }

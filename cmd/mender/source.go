@@ -4,43 +4,55 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
-	"strings"
 	"time"
+
+	"github.com/usb-updater/usb-updater/internal/device"
 )
 
-// source is an artifact to read. A read ends when its context does, also one
-// that waits for the writer of a pipe.
+// source is an artifact to read. A read ends when its context does.
 type source struct {
-	file *os.File
+	io.ReadCloser
 	size int64 // bytes, 0 if unknown
+}
+
+// openSource opens a URL, or a file of any other name.
+func (p *program) openSource(ctx context.Context, d *device.Device, name string) (source, error) {
+	if isURL(name) {
+		return p.openURL(ctx, d, name)
+	}
+	return openLocal(ctx, name)
+}
+
+// localFile is a file whose reads end with a context, also one that waits for
+// the writer of a pipe.
+type localFile struct {
+	file *os.File
 	ctx  context.Context
 	stop func() bool
 }
 
-func openSource(ctx context.Context, name string) (*source, error) {
-	lower := strings.ToLower(name)
-	if strings.HasPrefix(lower, "http:") || strings.HasPrefix(lower, "https:") {
-		return nil, fmt.Errorf("artifact %s: installing from the network is not supported yet: download it and install the file", name)
-	}
+func openLocal(ctx context.Context, name string) (source, error) {
 	f, err := openFile(ctx, name)
 	if err != nil {
-		return nil, err
+		return source{}, err
 	}
 	info, err := f.Stat()
 	if err == nil && info.IsDir() {
 		err = fmt.Errorf("artifact %s: is a directory", name)
 	}
 	if err != nil {
-		return nil, errors.Join(err, f.Close())
+		return source{}, errors.Join(err, f.Close())
 	}
-	s := &source{file: f, ctx: ctx}
+	size := int64(0)
 	if info.Mode().IsRegular() {
-		s.size = info.Size()
+		size = info.Size()
 	}
+	l := &localFile{file: f, ctx: ctx}
 	// A regular file has no deadline, and needs none.
-	s.stop = context.AfterFunc(ctx, func() { _ = f.SetReadDeadline(time.Unix(1, 0)) })
-	return s, nil
+	l.stop = context.AfterFunc(ctx, func() { _ = f.SetReadDeadline(time.Unix(1, 0)) })
+	return source{l, size}, nil
 }
 
 // openFile opens a file. Opening a pipe waits for its writer; that wait, too,
@@ -66,16 +78,16 @@ func openFile(ctx context.Context, name string) (*os.File, error) {
 	}
 }
 
-func (s *source) Read(p []byte) (int, error) {
-	n, err := s.file.Read(p)
-	if err != nil && s.ctx.Err() != nil {
-		err = context.Cause(s.ctx)
+func (l *localFile) Read(p []byte) (int, error) {
+	n, err := l.file.Read(p)
+	if err != nil && l.ctx.Err() != nil {
+		err = context.Cause(l.ctx)
 	}
 	return n, err
 }
 
 // Close ends the reading.
-func (s *source) Close() error {
-	s.stop()
-	return s.file.Close()
+func (l *localFile) Close() error {
+	l.stop()
+	return l.file.Close()
 }

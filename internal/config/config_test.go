@@ -68,6 +68,8 @@ func TestLoadMenderErrors(t *testing.T) {
 		{"trailing", Files{Main: file(t, `{} {}`)}, "something follows"},
 		{"both kinds of keys", Files{Main: file(t, `{"ArtifactVerifyKey": "a", "ArtifactVerifyKeys": ["b"]}`)}, "use one"},
 		{"negative", Files{Main: file(t, `{"StateScriptTimeoutSeconds": -1}`)}, "negative"},
+		{"negative count", Files{Main: file(t, `{"RetryDownloadCount": -1}`)}, "negative"},
+		{"not a switch", Files{Main: file(t, `{"SkipVerify": "no"}`)}, `"SkipVerify" is a string, want bool`},
 		{"boot utilities", Files{Main: file(t, `{"BootUtilitiesSetActivePart": "x"}`)}, "set both"},
 		{"both boot utilities", Files{Main: file(t, `{"BootUtilitiesSetActivePart": "x", "BootUtilitiesGetNextActivePart": "y"}`)}, ""},
 		{"too large", Files{Main: file(t, strings.Repeat(" ", maxFile+1))}, "larger than"},
@@ -77,6 +79,35 @@ func TestLoadMenderErrors(t *testing.T) {
 			_, err := LoadMender(tt.files)
 			wantError(t, err, tt.want)
 		})
+	}
+}
+
+func TestHTTPSClient(t *testing.T) {
+	m, err := LoadMender(Files{Main: file(t, `{"ServerCertificate": "s", "SkipVerify": true, "RetryDownloadCount": 3,
+		"HttpsClient": {"Certificate": "c", "Key": "k"}}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Mender{ServerCertificate: "s", SkipVerify: true, RetryDownloadCount: 3, HttpsClient: HTTPSClient{Certificate: "c", Key: "k"}}
+	if diff := cmp.Diff(want, m); diff != "" {
+		t.Errorf("LoadMender (-want +got):\n%s", diff)
+	}
+	for _, tt := range []struct {
+		client HTTPSClient
+		want   string
+	}{
+		{HTTPSClient{}, ""},
+		{HTTPSClient{Certificate: "c", Key: "k"}, ""},
+		{HTTPSClient{Certificate: "c"}, "only one is set"},
+		{HTTPSClient{Key: "k"}, "only one is set"},
+		{HTTPSClient{Certificate: "c", Key: "k", SSLEngine: "pkcs11"}, `SSLEngine "pkcs11"`},
+		{HTTPSClient{Certificate: "c", Key: "PKCS11:object=k;pin-value=1234"}, "PKCS #11"},
+	} {
+		err := tt.client.Check()
+		wantError(t, err, tt.want)
+		if err != nil && strings.Contains(err.Error(), "1234") {
+			t.Errorf("error %v tells the PIN", err)
+		}
 	}
 }
 

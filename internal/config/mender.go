@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -33,10 +34,38 @@ type Mender struct {
 
 	ModuleTimeoutSeconds int
 
+	// For downloads. ServerCertificate is a file of certificates that are
+	// trusted besides the system's.
+	ServerCertificate  string
+	SkipVerify         bool
+	HttpsClient        HTTPSClient
+	RetryDownloadCount int // 0 stands for the default
+
 	// Tools that stand in for the native boot environment: names or absolute
 	// paths. Both or neither must be set.
 	BootUtilitiesSetActivePart     string
 	BootUtilitiesGetNextActivePart string
+}
+
+// HTTPSClient is what the device shows to servers that ask for it: files, in
+// PEM form. SSLEngine and keys in hardware are not supported; a download that
+// needs them is refused.
+type HTTPSClient struct {
+	Certificate, Key, SSLEngine string
+}
+
+// Check refuses a client that cannot be used. Its text holds no key name, which
+// may contain a PIN.
+func (c HTTPSClient) Check() error {
+	switch {
+	case c.SSLEngine != "":
+		return fmt.Errorf("mender.conf: HttpsClient: SSLEngine %.64q: engines are not supported, use a key file", c.SSLEngine)
+	case strings.HasPrefix(strings.ToLower(c.Key), "pkcs11:"):
+		return errors.New("mender.conf: HttpsClient: Key is in a PKCS #11 token, which is not supported, use a key file")
+	case (c.Certificate == "") != (c.Key == ""):
+		return errors.New("mender.conf: HttpsClient: Certificate and Key are needed, only one is set")
+	}
+	return nil
 }
 
 // Files says where to find mender.conf.
@@ -70,6 +99,8 @@ func (m Mender) check() error {
 		return errors.New("mender.conf: both ArtifactVerifyKey and ArtifactVerifyKeys are set: use one")
 	case m.StateScriptTimeoutSeconds < 0, m.StateScriptRetryIntervalSeconds < 0, m.StateScriptRetryTimeoutSeconds < 0:
 		return errors.New("mender.conf: a StateScript…Seconds value is negative")
+	case m.RetryDownloadCount < 0:
+		return errors.New("mender.conf: RetryDownloadCount is negative")
 	case m.ModuleTimeoutSeconds < 0:
 		return errors.New("mender.conf: ModuleTimeoutSeconds is negative")
 	case (m.BootUtilitiesSetActivePart == "") != (m.BootUtilitiesGetNextActivePart == ""):

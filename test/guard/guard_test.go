@@ -39,9 +39,31 @@ func goList(t *testing.T, args ...string) []string {
 
 func TestAgentHasNoNetworkCode(t *testing.T) {
 	deps := goList(t, "-deps", "./cmd/usb-updater")
-	for _, banned := range []string{"net/http", "crypto/tls"} {
+	for _, banned := range []string{"net/http", "crypto/tls", module + "/internal/httpsource"} {
 		if slices.Contains(deps, banned) {
 			t.Errorf("usb-updater links %s", banned)
+		}
+	}
+}
+
+// TestNetworkStaysInMender: of all packages that are linked, only cmd/mender
+// and its source of downloads know the network.
+func TestNetworkStaysInMender(t *testing.T) {
+	const command, source = module + "/cmd/mender", module + "/internal/httpsource"
+	packages := goList(t, "-f", "{{.ImportPath}}{{range .Imports}},{{.}}{{end}}", "./cmd/...", "./internal/...")
+	for imported, want := range map[string][]string{
+		"net/http":   {command, source},
+		"crypto/tls": {source},
+		source:       {command},
+	} {
+		var got []string
+		for _, p := range packages {
+			if names := strings.Split(p, ","); slices.Contains(names[1:], imported) {
+				got = append(got, names[0])
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("importers of %s (-want +got):\n%s", imported, diff)
 		}
 	}
 }

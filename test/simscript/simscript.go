@@ -16,6 +16,7 @@
 //	untouched N                 slot N must be as it was when the device was made
 //	flip FILE OFFSET            changes one byte; a negative offset counts from the end
 //	cut FILE BYTES              cuts the file's end off
+//	serve [OPT…]                serves the files in $WORK at $URL; options: tls cut=BYTES swap=FILE; see server
 package simscript
 
 import (
@@ -55,6 +56,7 @@ func Run(t *testing.T, dir string) {
 			"loader": cmdLoader, "spoilenv": cmdSpoilEnv, "fillenv": cmdFillEnv,
 			"device": cmdDevice, "module": cmdModule, "artifact": cmdArtifact, "boot": cmdBoot, "env": cmdEnv, "setenv": cmdSetEnv,
 			"slot": cmdSlot, "untouched": cmdUntouched, "flip": cmdFlip, "cut": cmdCut,
+			"serve": cmdServe,
 		},
 	})
 }
