@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/usb-updater/usb-updater/internal/device"
 	"github.com/usb-updater/usb-updater/internal/httpsource"
@@ -40,7 +41,7 @@ func (p *program) openURL(ctx context.Context, d *device.Device, rawURL string) 
 		Proxy:   proxy,
 		Retries: d.Mender.RetryDownloadCount,
 		Report: func(r httpsource.Retry) {
-			p.log.Warn().Msgf("download at byte %d: %v: attempt %d of %d to resume in %.0f s", r.Offset, r.Err, r.Attempt, r.Of, r.Wait.Seconds())
+			p.log.Warn().Msgf("download at byte %d: %v: attempt %d of %d to resume in %v", r.Offset, r.Err, r.Attempt, r.Of, r.Wait.Round(time.Second/10))
 		},
 	})
 	if err != nil {

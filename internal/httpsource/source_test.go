@@ -360,6 +360,23 @@ func TestShortRanges(t *testing.T) {
 	}
 }
 
+// TestLongRange: what a server sends past the end that it has told is not read.
+func TestLongRange(t *testing.T) {
+	want := content(10000)
+	opts, _ := test()
+	long := func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-9999/10000", 5000-tailSize))
+		w.WriteHeader(http.StatusPartialContent)
+		_ = http.NewResponseController(w).Flush() // no Content-Length
+		_, _ = w.Write(want[5000-tailSize:])
+		_, _ = w.Write(content(1000))
+	}
+	got, err := read(t, serve(t, cut(5000, file(want)), long).URL, opts)
+	if err != nil || !bytes.Equal(got, want) {
+		t.Errorf("got %d bytes, error %v", len(got), err)
+	}
+}
+
 func TestUnknownSize(t *testing.T) {
 	want := content(100000)
 	chunked := func(w http.ResponseWriter, r *http.Request) {
@@ -388,6 +405,8 @@ func TestUnknownSize(t *testing.T) {
 	from := 50000 - tailSize
 	_, err = read(t, serve(t, cut(50000, chunked), raw(206, want[from:], fmt.Sprintf("Content-Range: bytes %d-99999/*", from))).URL, opts)
 	wantError(t, err, ErrNoResume, "does not tell the length")
+	_, err = read(t, serve(t, cut(50000, chunked), raw(206, want[from:49999], fmt.Sprintf("Content-Range: bytes %d-49998/49999", from))).URL, opts)
+	wantError(t, err, ErrChanged, "shorter than 50000")
 	_, err = read(t, serve(t, cut(50000, chunked), cut(10, chunked)).URL, opts)
 	wantError(t, err, ErrNoResume, "sends the whole file")
 }
@@ -569,7 +588,6 @@ func TestOpenErrors(t *testing.T) {
 		{"encoded", raw(200, []byte("x"), "Content-Encoding: gzip"), errEncoding, `"gzip"`},
 		{"redirect to a file", raw(302, nil, "Location: file:///etc/passwd"), ErrRedirect, `to "file"`},
 		{"redirect to nonsense", raw(302, nil, "Location: http://secret:secret@host:x/"), errLocation, "redirects to something"},
-		{"loop", raw(302, nil, "Location: /"), ErrRedirect, "more than 10"},
 		{"hangs up", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, ErrBroken, "the connection broke"},
 		{"large header", raw(200, nil, "X: "+strings.Repeat("x", 2*maxHeader)), nil, "exceeded"},
 	} {
@@ -582,9 +600,15 @@ func TestOpenErrors(t *testing.T) {
 			}
 		})
 	}
+	loop := serve(t, raw(302, nil, "Location: /"))
+	_, err := read(t, loop.URL, opts)
+	wantError(t, err, ErrRedirect, "more than 10")
+	if n := len(loop.headers("Range")); n != 1+maxRedirects {
+		t.Errorf("%d requests, want %d", n, 1+maxRedirects)
+	}
 	s := serve(t, file(nil))
 	s.Close()
-	_, err := read(t, s.URL, opts)
+	_, err = read(t, s.URL, opts)
 	wantError(t, err, nil, "connection refused")
 	if len(*slept) != 0 {
 		t.Errorf("slept %v, want no retry of a first request", *slept)
