@@ -38,13 +38,16 @@ type Artifact struct {
 	src    *source
 	outer  *tarReader
 
-	suffix  string     // of the data entry's name
-	hasData bool       // there is a data entry, and outer is at its content
-	inner   *tarReader // the archive inside the current outer entry, or nil
-	pending *File      // payload file whose tar header has been read
-	todo    map[string][32]byte
-	used    bool
-	err     error // why the payload cannot be read any further
+	suffix    string     // of the data entry's name
+	hasData   bool       // there is a data entry, and outer is at its content
+	inner     *tarReader // the archive inside the current outer entry, or nil
+	pending   *File      // payload file whose tar header has been read
+	todo      map[string][32]byte
+	used      bool
+	chunks    *chunks // for writers that lend no buffers
+	chunkSize int64
+	dataSize  int64 // of the data entry, as stored
+	err       error // why the payload cannot be read any further
 }
 
 // File is a payload file as its tar header announces it.
@@ -212,7 +215,7 @@ func (a *Artifact) findData(empty bool) error {
 	if !ok || !isSuffix(suffix) {
 		return malformed("not the data entry")
 	}
-	a.suffix, a.hasData = suffix, true
+	a.suffix, a.hasData, a.dataSize = suffix, true, a.outer.left
 	return nil
 }
 
@@ -256,6 +259,16 @@ func (a *Artifact) FirstFile() (File, error) {
 	return *a.pending, nil
 }
 
+// Position tells how much of the payload has been read, as it is stored, that
+// is compressed, and how much there is, both in bytes. It never goes back. It
+// may be called where open is called and in [Lender.Next].
+func (a *Artifact) Position() (read, total int64) {
+	if !a.hasData {
+		return a.dataSize, a.dataSize
+	}
+	return a.dataSize - a.outer.left, a.dataSize
+}
+
 // Copy streams every payload file into the writer that open returns for it, in
 // the order of the archive, and reads the artifact to its very end. The writers
 // stay the caller's to flush and to close.
@@ -265,9 +278,16 @@ func (a *Artifact) FirstFile() (File, error) {
 // streams and the artifact itself ended where they should. On any error, what
 // has been written is garbage that must not be used.
 //
-// An error of open, of a writer or of ctx ends the copy and is wrapped; any
-// other is an [Error]. ctx is checked before each chunk of [ChunkSize] bytes
+// An error of open, of a writer or of ctx ends the copy and is wrapped, that of
+// ctx with its cause; any other is an [Error]. ctx is checked before each chunk
 // and before each read of the stream.
+//
+// Reading, decoding and hashing each have a goroutine, and so open is called by
+// the one that called Copy and a writer by another. A writer that is a [Lender]
+// lends its own buffers; any other gets chunks of [ChunkSize] bytes. All
+// goroutines have ended when Copy returns, but for one: a read of the stream
+// that hangs is left behind after a moment, so that the end of ctx ends Copy
+// within a second. The stream must not be used again then, only closed.
 func (a *Artifact) Copy(ctx context.Context, open func(File) (io.Writer, error)) (*Verified, error) {
 	switch {
 	case a.err != nil:
@@ -276,12 +296,13 @@ func (a *Artifact) Copy(ctx context.Context, open func(File) (io.Writer, error))
 		return nil, ErrConsumed
 	}
 	a.used = true
-	a.src.stopped = func() error {
-		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("read artifact: %w", err)
+	a.src.readAhead(ctx.Done(), func() error {
+		if ctx.Err() != nil {
+			return fmt.Errorf("read artifact: %w", stopError(ctx))
 		}
 		return nil
-	}
+	})
+	defer a.src.end()
 	if a.err = a.place(a.copy(ctx, open)); a.err != nil {
 		return nil, a.err
 	}
@@ -289,7 +310,6 @@ func (a *Artifact) Copy(ctx context.Context, open func(File) (io.Writer, error))
 }
 
 func (a *Artifact) copy(ctx context.Context, open func(File) (io.Writer, error)) error {
-	var buf []byte
 	for {
 		if a.pending == nil {
 			if err := a.nextFile(); err != nil {
@@ -299,10 +319,7 @@ func (a *Artifact) copy(ctx context.Context, open func(File) (io.Writer, error))
 		if a.pending == nil {
 			break
 		}
-		if need := min(a.pending.Size, ChunkSize); int64(len(buf)) < need {
-			buf = make([]byte, need)
-		}
-		if err := a.copyFile(ctx, *a.pending, buf, open); err != nil {
+		if err := a.copyFile(ctx, *a.pending, open); err != nil {
 			return err
 		}
 		a.pending = nil
@@ -338,36 +355,6 @@ func (a *Artifact) nextFile() error {
 		return malformed("root file system of 0 bytes")
 	}
 	a.pending = &File{Name: name, Size: size}
-	return nil
-}
-
-func (a *Artifact) copyFile(ctx context.Context, f File, buf []byte, open func(File) (io.Writer, error)) error {
-	w, err := open(f)
-	if err != nil {
-		return fmt.Errorf("open destination of %s: %w", quote(f.Name), err)
-	}
-	sum := sha256.New()
-	for left := f.Size; left > 0; {
-		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("copy %s: %w", quote(f.Name), err)
-		}
-		chunk := buf[:min(left, ChunkSize)]
-		if err := readFull(a.inner, chunk, "data archive"); err != nil {
-			return err
-		}
-		sum.Write(chunk)
-		if n, err := w.Write(chunk); err != nil {
-			return fmt.Errorf("copy %s: %w", quote(f.Name), err)
-		} else if n != len(chunk) {
-			return fmt.Errorf("copy %s: %w", quote(f.Name), io.ErrShortWrite)
-		}
-		left -= int64(len(chunk))
-	}
-	want := a.todo[f.Name]
-	if got := sum.Sum(nil); [32]byte(got) != want {
-		return wrongChecksum(want[:], got)
-	}
-	delete(a.todo, f.Name)
 	return nil
 }
 

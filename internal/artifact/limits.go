@@ -1,9 +1,12 @@
 package artifact
 
+import "time"
+
 const (
-	// ChunkSize is the size in bytes of the one buffer that [Artifact.Copy]
-	// writes from. Every write but a file's last one has exactly this size.
-	ChunkSize = 1 << 20
+	// ChunkSize is the size in bytes of the two buffers that [Artifact.Copy]
+	// writes from, unless the destination lends its own. Every write but a
+	// file's last one has exactly this size.
+	ChunkSize = 512 << 10
 
 	// DefaultMaxWindow is the xz dictionary and zstd window, in bytes, that is
 	// accepted when [Options.MaxWindow] is 0. Stock Mender .xz artifacts
@@ -33,6 +36,8 @@ const (
 	maxValueTextSize = 4096
 
 	sourceBufferSize = 64 << 10
+	aheadBufferSize  = 128 << 10 // as the kernel reads ahead on a stick
+	aheadBuffers     = 3         // one decoded, one ready, one being read
 	gzipBufferSize   = 16 << 10
 	minWindow        = 1 << 10 // what the zstd decoder insists on
 
@@ -42,6 +47,9 @@ const (
 	// An xz index holds a few bytes for each block of the stream before it.
 	maxIdleInputXZ = 4 << 20
 )
+
+// aheadGrace is how long the end of a copy waits for a read that hangs.
+const aheadGrace = 400 * time.Millisecond
 
 // Counts.
 const (

@@ -12,18 +12,32 @@ const maxEmptyReads = 100
 // sum is set, hashed. It never returns bytes together with an error, and its
 // first error is its last word.
 type source struct {
-	r       io.Reader
-	buf     []byte
-	ready   []byte // part of buf that has not been handed out
-	off     int64  // bytes handed out
-	sum     hash.Hash
-	stopped func() error // non-nil: asked before each read of r
-	err     error
+	r     io.Reader
+	buf   []byte
+	ready []byte // read, and not handed out
+	off   int64  // bytes handed out
+	sum   hash.Hash
+	err   error
+
+	// Set while the payload is copied.
+	ahead    *ahead
+	canceled <-chan struct{}
+	stopped  func() error // asked before each read of r
 }
 
 func newSource(r io.Reader) *source {
 	return &source{r: r, buf: make([]byte, sourceBufferSize)}
 }
+
+// readAhead makes a goroutine read from here on, until canceled is closed or
+// [source.end] is called. stopped is the error that then is returned.
+func (s *source) readAhead(canceled <-chan struct{}, stopped func() error) {
+	s.canceled, s.stopped = canceled, stopped
+	s.ahead = startAhead(s.r, stopped)
+}
+
+// end stops reading ahead.
+func (s *source) end() { s.ahead.end() }
 
 // Read returns io.EOF at the end of the stream, an Error of kind Media when the
 // reader fails and the error of stopped as it is.
@@ -31,21 +45,14 @@ func (s *source) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	n := 0
-	switch {
-	case len(s.ready) > 0:
-		n = copy(p, s.ready)
-		s.ready = s.ready[n:]
-	case len(p) >= len(s.buf): // spare the copy
-		n = s.fill(p)
-	default:
-		s.ready = s.buf[:s.fill(s.buf)]
-		n = copy(p, s.ready)
-		s.ready = s.ready[n:]
+	if len(s.ready) == 0 {
+		s.fill()
+		if len(s.ready) == 0 {
+			return 0, s.err
+		}
 	}
-	if n == 0 {
-		return 0, s.err
-	}
+	n := copy(p, s.ready)
+	s.ready = s.ready[n:]
 	s.off += int64(n)
 	if s.sum != nil {
 		s.sum.Write(p[:n])
@@ -53,27 +60,16 @@ func (s *source) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// fill reads once into p. It returns 0 only when s.err is set.
-func (s *source) fill(p []byte) int {
-	if s.err != nil {
-		return 0
+// fill sets ready to the bytes of one read. It leaves it empty only when s.err
+// is set.
+func (s *source) fill() {
+	switch {
+	case s.err != nil:
+	case s.ahead != nil:
+		s.ready, s.err = s.ahead.next(s.canceled, s.stopped)
+	default:
+		var n int
+		n, s.err = readOnce(s.r, s.buf)
+		s.ready = s.buf[:n]
 	}
-	if s.stopped != nil {
-		if s.err = s.stopped(); s.err != nil {
-			return 0
-		}
-	}
-	for range maxEmptyReads {
-		n, err := s.r.Read(p)
-		if err == io.EOF {
-			s.err = io.EOF
-		} else if err != nil {
-			s.err = &Error{Kind: Media, Err: err}
-		}
-		if n > 0 || err != nil {
-			return n
-		}
-	}
-	s.err = &Error{Kind: Media, Err: io.ErrNoProgress}
-	return 0
 }

@@ -159,7 +159,43 @@ type Event struct {
 	Module   string // payload type, if an update module does it; then Slot means nothing
 	Bytes    int64  // of the payload, so far
 	Total    int64  // of the payload; of one file of it if there are several
-	Detail   string
+	// Read and ReadTotal are what Bytes and Total are before decompression.
+	// They tell how far the work is: time goes by with what is read, while a
+	// run of zeros that is an eighth of the image takes none.
+	Read, ReadTotal int64
+	Elapsed         time.Duration // since the step began
+	Detail          string
+}
+
+// Percent is how much of a step is done, from 0 to 100. It never goes back
+// within one step.
+func (ev Event) Percent() int {
+	switch {
+	case ev.ReadTotal > 0:
+		return int(float64(ev.Read) / float64(ev.ReadTotal) * 100)
+	case ev.Total > 0:
+		return int(float64(ev.Bytes) / float64(ev.Total) * 100)
+	default:
+		return 0
+	}
+}
+
+// Rate is the speed of a step so far, in bytes of the payload per second; 0 if
+// it cannot be told yet.
+func (ev Event) Rate() int64 {
+	if ev.Elapsed <= 0 {
+		return 0
+	}
+	return int64(float64(ev.Bytes) / ev.Elapsed.Seconds())
+}
+
+// Left is how long the rest of a step will take if it goes on like this; 0 if
+// that cannot be told.
+func (ev Event) Left() time.Duration {
+	if ev.Read <= 0 || ev.Read >= ev.ReadTotal {
+		return 0
+	}
+	return time.Duration(float64(ev.Elapsed) * float64(ev.ReadTotal-ev.Read) / float64(ev.Read))
 }
 
 // RebootArgument is what the reboot that starts a trial must pass to the

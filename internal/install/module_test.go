@@ -460,7 +460,8 @@ func TestModuleProgress(t *testing.T) {
 		{Step: StepInstall, Artifact: "mod-2", Module: "testmod"},
 	}
 	for i := range got {
-		got[i].Slot = 0
+		got[i].Slot, got[i].Elapsed = 0, 0
+		got[i].Read, got[i].ReadTotal = 0, 0
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

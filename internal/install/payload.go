@@ -131,14 +131,14 @@ func (m byModule) download(ctx context.Context, p *Plan) (*artifact.Verified, er
 		DeviceType:   m.e.DeviceType,
 	}
 	var proof *artifact.Verified
+	progress := newPassing(m.e, p, m.payloadType)
 	err := m.e.Modules.Download(ctx, what, func(ctx context.Context, open module.Open) (err error) {
 		proof, err = p.art.Copy(ctx, func(f artifact.File) (io.Writer, error) {
 			w, err := open(f.Name, f.Size)
 			if err != nil {
 				return nil, err
 			}
-			ev := Event{Step: StepWrite, Artifact: h.Name, Module: m.payloadType, Total: f.Size}
-			return &progress{engine: m.e, event: ev, w: w}, nil
+			return progress.begin(w, f.Size), nil
 		})
 		return err
 	})

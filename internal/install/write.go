@@ -85,33 +85,20 @@ func (e *Engine) stream(ctx context.Context, p *Plan) (_ *artifact.Verified, err
 	}
 	defer func() { err = errors.Join(err, t.Close()) }()
 	h := p.Header()
-	sink := &progress{engine: e, event: Event{Step: StepWrite, Artifact: h.Name, Slot: p.Target, Total: p.File.Size}, w: t}
-	proof, err := p.art.Copy(ctx, func(artifact.File) (io.Writer, error) { return sink, nil })
+	progress, dst := newProgress(e, t, p)
+	proof, err := p.art.Copy(ctx, func(artifact.File) (io.Writer, error) { return dst, nil })
 	if err != nil {
 		return nil, err
 	}
 	if err := t.Sync(); err != nil {
 		return nil, err
 	}
+	progress.finish()
 	if e.SkipVerify {
 		return proof, nil
 	}
 	e.report(Event{Step: StepVerify, Artifact: h.Name, Slot: p.Target, Bytes: p.File.Size, Total: p.File.Size})
 	return proof, t.Verify(ctx, h.Files[0].SHA256)
-}
-
-// progress tells how much of the image has been handed to the slot.
-type progress struct {
-	engine *Engine
-	event  Event
-	w      io.Writer
-}
-
-func (p *progress) Write(b []byte) (int, error) {
-	n, err := p.w.Write(b)
-	p.event.Bytes += int64(n)
-	p.engine.report(p.event)
-	return n, err
 }
 
 // Outcome says how an installation has ended.

@@ -88,7 +88,7 @@ func TestWriteSkipsWhatIsRight(t *testing.T) {
 	}
 	image[2*blockSize+5] ^= 1
 	stats, err = write(t, p, image)
-	if err != nil || stats.Written != blockSize {
+	if err != nil || stats.Written != cellSize {
 		t.Errorf("one bit differs: %+v, %v", stats, err)
 	}
 }

@@ -1,99 +1,228 @@
 package slot
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
-	"os"
+	"io/fs"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-const (
-	// blockSize is how much is compared and written at a time, in bytes. It is
-	// a multiple of every erase block that eMMC and SD cards are known to use
-	// for small writes, and small enough to keep two of them in memory.
-	blockSize = 1 << 20
-	// flushEvery bounds the dirty pages that wait for the medium, in bytes, so
-	// that the flush at the end is short and the running system keeps its
-	// page cache.
-	flushEvery = 8 << 20
+// closeGrace is how long Close waits for a read or a write that hangs.
+const closeGrace = 400 * time.Millisecond
+
+var (
+	// ErrMismatch means that the medium does not hold what was written.
+	ErrMismatch = errors.New("read back differs from what was written")
+
+	errClosed = fmt.Errorf("the slot is not open for writing any more: %w", fs.ErrClosed)
 )
 
-// ErrMismatch means that the medium does not hold what was written.
-var ErrMismatch = errors.New("read back differs from what was written")
-
-// Stats says what a [Writer] did, in bytes.
+// Stats says what a [Writer] did, in bytes but for Flushes. Written, Skipped and
+// Zeroed add up to the image.
 type Stats struct {
-	Written int64 // differed, so was written
-	Skipped int64 // was right already
+	Written  int64 // sent to the medium
+	Skipped  int64 // was right already, so was left alone
+	Zeroed   int64 // made zero by the medium itself, by command
+	Compared int64 // read from the medium to find out
+	Flushes  int64 // of the medium's cache
 }
 
-// Writer writes an image from the beginning of a partition on. It is not safe
-// for concurrent use.
+// Writer writes an image from the beginning of a partition on, in a pipeline of
+// two stages: one finds out which bytes have to change, one changes them. Its
+// memory is that of the ring, whatever the image.
+//
+// The image comes by [Writer.Write], or into buffers of the Writer's own by
+// [Writer.Next] and [Writer.Commit]; one Writer takes one way or the other. Then
+// comes [Writer.Sync], and then, if wanted, [Writer.Verify]. [Writer.Close] ends
+// it at any time. But for Next beside Commit, methods must not be called at the
+// same time.
+//
+// Nothing that is on the medium counts before Sync has returned. A power cut
+// before that leaves any mix of old and new cells; the partition is one that
+// nothing boots, and the next installation of the same image finds by comparing
+// what is right already.
 type Writer struct {
-	part    Partition
-	f       *os.File
-	buf     []byte // not yet compared, at offset off
-	old     []byte // what the medium holds there
-	off     int64
-	flushed int64 // write-back was started up to here
-	settled int64 // write-back is complete up to here
-	stats   Stats
+	part   Partition
+	m      medium
+	ring   *ring
+	lent   chan *block // in the order of the image
+	input  chan *block // to be compared
+	output chan *block // to be written
+	off    int64       // bytes committed
+	short  bool        // the last block has been committed
+	ended  bool        // input is closed
+	cur    *block      // partly filled by Write
+
+	comparer comparer
+	zeroes   atomic.Bool
+	rate     rate
+	pending  run64 // zeros that are not commanded yet
+	stats    Stats
+
+	failed chan struct{} // closed when err is set
+	once   sync.Once
+	err    error
+	work   sync.WaitGroup
 }
+
+// run64 is a range of the partition.
+type run64 struct{ off, n int64 }
 
 // OpenWriter opens the partition for writing. A block device is opened
 // exclusively: the kernel refuses one that is mounted or in use by another
 // driver. Nothing is written yet.
 func OpenWriter(p Partition) (*Writer, error) {
-	flags := os.O_RDWR | unix.O_CLOEXEC
-	if p.ID.Block {
-		flags |= unix.O_EXCL
-	}
-	f, err := os.OpenFile(p.Path, flags, 0)
+	m, err := openFile(p)
 	if err != nil {
 		return nil, fmt.Errorf("open slot %s: %w", p.Path, cause(err))
 	}
-	w := &Writer{part: p, f: f, buf: make([]byte, 0, blockSize), old: make([]byte, blockSize)}
-	if err := w.check(); err != nil {
-		return nil, errors.Join(fmt.Errorf("open slot %s: %w", p.Path, err), f.Close())
+	w, err := newWriter(p, m, promisesZeroes(sysfs, p.ID), time.Now)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open slot %s: %w", p.Path, err), m.Close())
 	}
 	return w, nil
 }
 
-// check makes sure that the open file is the partition that was planned for:
-// the path may name something else by now.
-func (w *Writer) check() error {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(w.f.Fd()), &st); err != nil {
+// newWriter starts the pipeline. zeroes says that the medium makes zeros by
+// command.
+func newWriter(p Partition, m medium, zeroes bool, now func() time.Time) (*Writer, error) {
+	r, err := newRing()
+	if err != nil {
+		return nil, err
+	}
+	w := &Writer{
+		part: p, m: m, ring: r,
+		lent:   make(chan *block, ringBlocks),
+		input:  make(chan *block, ringBlocks),
+		output: make(chan *block, ringBlocks),
+		failed: make(chan struct{}),
+	}
+	w.zeroes.Store(zeroes)
+	w.comparer = comparer{m: m, now: now, zeroes: &w.zeroes, old: r.old, zero: r.zeros[:cellSize], balance: newBalance(), rate: &w.rate}
+	w.work.Go(func() {
+		defer close(w.output)
+		defer w.rescue()
+		for b := range w.input {
+			if !w.stopped() {
+				w.comparer.plan(b)
+			}
+			w.output <- b // there is room for each block
+		}
+	})
+	w.work.Go(func() {
+		defer w.rescue()
+		for b := range w.output {
+			if !w.stopped() {
+				w.apply(b)
+			}
+			w.ring.free <- b // there is room for each block
+		}
+	})
+	return w, nil
+}
+
+// fail keeps the first error and ends all stages.
+func (w *Writer) fail(err error) {
+	w.once.Do(func() {
+		w.err = err
+		close(w.failed)
+	})
+}
+
+func (w *Writer) stopped() bool {
+	select {
+	case <-w.failed:
+		return true
+	default:
+		return false
+	}
+}
+
+// rescue turns a panic of a stage into the error of the Writer: the exit status
+// of a panic means something else to those who run the program.
+func (w *Writer) rescue() {
+	if r := recover(); r != nil {
+		w.fail(fmt.Errorf("write slot %s: internal error: %v", w.part.Path, r))
+	}
+}
+
+// Next returns memory for the next bytes of the image, to be filled from its
+// beginning. It waits for a free block, and returns an error when ctx ends or
+// the writing has failed.
+func (w *Writer) Next(ctx context.Context) ([]byte, error) {
+	b, err := w.next(ctx)
+	if err != nil {
+		return nil, err
+	}
+	w.lent <- b // there is room for each block
+	return b.buf, nil
+}
+
+func (w *Writer) next(ctx context.Context) (*block, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if w.stopped() {
+		return nil, w.err
+	}
+	select {
+	case b := <-w.ring.free:
+		return b, nil
+	case <-w.failed:
+		return nil, w.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// Commit takes the first n bytes of the oldest buffer that Next has lent as the
+// next bytes of the image. All of it must be filled, unless it is the last. When
+// they do not fit into the partition, the error wraps ENOSPC, and none of them
+// is written.
+func (w *Writer) Commit(n int) error {
+	return w.commit(<-w.lent, n)
+}
+
+func (w *Writer) commit(b *block, n int) error {
+	switch {
+	case w.stopped():
+		return w.err
+	case w.ended || w.short:
+		return fmt.Errorf("write slot %s offset %d: %w", w.part.Path, w.off, errClosed)
+	case w.off+int64(n) > w.part.Size:
+		err := fmt.Errorf("write slot %s: image is larger than its %d bytes: %w", w.part.Path, w.part.Size, unix.ENOSPC)
+		w.fail(err)
 		return err
 	}
-	id := ID{Dev: st.Dev, Inode: st.Ino}
-	if st.Mode&unix.S_IFMT == unix.S_IFBLK {
-		id = ID{Block: true, Dev: st.Rdev}
-	}
-	if id != w.part.ID {
-		return errors.New("is another device than a moment ago")
-	}
+	b.n, b.off = n, w.off
+	w.off += int64(n)
+	w.short = n < blockSize
+	w.input <- b // there is room for each block
 	return nil
 }
 
 // Write takes the next bytes of the image. It returns an error that wraps
-// ENOSPC, having written nothing of p, when they do not fit.
+// ENOSPC when they do not fit.
 func (w *Writer) Write(p []byte) (int, error) {
-	if w.off+int64(len(w.buf)+len(p)) > w.part.Size {
-		return 0, fmt.Errorf("write slot %s: image is larger than its %d bytes: %w", w.part.Path, w.part.Size, unix.ENOSPC)
-	}
 	taken := 0
 	for len(p) > 0 {
-		n := min(len(p), blockSize-len(w.buf))
-		w.buf = append(w.buf, p[:n]...)
+		if w.cur == nil {
+			b, err := w.next(context.Background())
+			if err != nil {
+				return taken, err
+			}
+			w.cur, b.n = b, 0
+		}
+		n := copy(w.cur.buf[w.cur.n:], p)
+		w.cur.n += n
 		p, taken = p[n:], taken+n
-		if len(w.buf) == blockSize {
-			if err := w.flushBlock(); err != nil {
+		if w.cur.n == blockSize {
+			if err := w.commitCurrent(); err != nil {
 				return taken, err
 			}
 		}
@@ -101,102 +230,80 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return taken, nil
 }
 
-// flushBlock brings the medium's bytes at w.off to w.buf's.
-func (w *Writer) flushBlock() error {
-	n := len(w.buf)
-	old := w.old[:n]
-	got, err := w.f.ReadAt(old, w.off)
-	if err != nil && !errors.Is(err, io.EOF) {
-		got = 0 // a block that cannot be read may still be writable: the read back decides
-	}
-	if got == n && bytes.Equal(old, w.buf) {
-		w.stats.Skipped += int64(n)
-	} else {
-		if _, err := w.f.WriteAt(w.buf, w.off); err != nil {
-			return fmt.Errorf("write slot %s offset %d: %w", w.part.Path, w.off, cause(err))
-		}
-		w.stats.Written += int64(n)
-	}
-	w.off += int64(n)
-	w.buf = w.buf[:0]
-	return w.pace()
-}
-
-// pace starts the write-back of each finished window and waits for the one
-// before it, so that two windows at most are dirty.
-func (w *Writer) pace() error {
-	if w.off-w.flushed < flushEvery {
+func (w *Writer) commitCurrent() error {
+	if w.cur == nil {
 		return nil
 	}
-	fd := int(w.f.Fd())
-	if err := unix.SyncFileRange(fd, w.flushed, w.off-w.flushed, unix.SYNC_FILE_RANGE_WRITE); err != nil {
-		return fmt.Errorf("write slot %s offset %d: %w", w.part.Path, w.flushed, err)
-	}
-	if w.flushed > w.settled {
-		const wait = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
-		if err := unix.SyncFileRange(fd, w.settled, w.flushed-w.settled, wait); err != nil {
-			return fmt.Errorf("write slot %s offset %d: %w", w.part.Path, w.settled, err)
-		}
-		// Advice: the running system needs its page cache more than we do.
-		_ = unix.Fadvise(fd, w.settled, w.flushed-w.settled, unix.FADV_DONTNEED)
-	}
-	w.settled, w.flushed = w.flushed, w.off
-	return nil
+	b := w.cur
+	w.cur = nil
+	return w.commit(b, b.n)
 }
 
-// Sync writes what is buffered and waits until the medium has it all.
+// Sync waits until everything is written, and until the medium has it all. It
+// flushes the medium's cache once, whatever the image.
 func (w *Writer) Sync() error {
-	if len(w.buf) > 0 {
-		if err := w.flushBlock(); err != nil {
-			return err
-		}
+	if w.ended {
+		return fmt.Errorf("sync slot %s: %w", w.part.Path, errClosed)
 	}
-	if err := w.f.Sync(); err != nil {
-		return fmt.Errorf("sync slot %s: %w", w.part.Path, cause(err))
+	if err := w.commitCurrent(); err != nil {
+		return err
 	}
-	return nil
-}
-
-// Verify reads the image back from the medium and compares its SHA-256 with
-// want. It is called after [Writer.Sync]. A difference is [ErrMismatch].
-func (w *Writer) Verify(ctx context.Context, want [sha256.Size]byte) error {
-	w.dropCache()
-	h := sha256.New()
-	for off := int64(0); off < w.off; {
-		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("verify slot %s: %w", w.part.Path, context.Cause(ctx))
-		}
-		n := min(w.off-off, blockSize)
-		if _, err := w.f.ReadAt(w.old[:n], off); err != nil {
-			return fmt.Errorf("verify slot %s offset %d: %w", w.part.Path, off, cause(err))
-		}
-		h.Write(w.old[:n])
-		_ = unix.Fadvise(int(w.f.Fd()), off, n, unix.FADV_DONTNEED) // advice
-		off += n
+	w.end()
+	w.work.Wait()
+	if !w.stopped() {
+		w.command()
 	}
-	if got := [sha256.Size]byte(h.Sum(nil)); got != want {
-		return fmt.Errorf("verify slot %s: %w: sha256 %x, want %x", w.part.Path, ErrMismatch, got, want)
+	if w.stopped() {
+		return w.err
+	}
+	w.stats.Flushes++
+	if err := w.m.Flush(); err != nil {
+		w.fail(fmt.Errorf("sync slot %s: %w", w.part.Path, cause(err)))
+		return w.err
 	}
 	return nil
 }
 
-// dropCache makes the next reads come from the medium. Both calls are
-// requests: what they cannot drop is at worst verified in memory.
-func (w *Writer) dropCache() {
-	fd := int(w.f.Fd())
-	if w.part.ID.Block {
-		_ = unix.IoctlSetInt(fd, unix.BLKFLSBUF, 0)
+// end lets the stages finish.
+func (w *Writer) end() {
+	if !w.ended {
+		w.ended = true
+		close(w.input)
 	}
-	_ = unix.Fadvise(fd, 0, 0, unix.FADV_DONTNEED)
 }
 
-// Stats returns what was done so far.
-func (w *Writer) Stats() Stats { return w.stats }
+// Stats returns what was done. It is complete after [Writer.Sync], and must not
+// be called while the image is being written.
+func (w *Writer) Stats() Stats {
+	s := w.stats
+	s.Skipped, s.Compared = w.comparer.skipped, w.comparer.balance.compare
+	return s
+}
 
 // Close ends the writing. What was not synced may be lost.
+//
+// A medium that does not answer is left behind after a moment, with an error:
+// what was asked of it may still happen. It then stays claimed, so that no other
+// Writer can open it, until it answers or the program ends.
 func (w *Writer) Close() error {
-	if err := w.f.Close(); err != nil {
-		return fmt.Errorf("close slot %s: %w", w.part.Path, cause(err))
+	w.fail(errClosed)
+	w.end()
+	idle := make(chan struct{})
+	go func() {
+		w.work.Wait()
+		close(idle)
+	}()
+	timer := time.NewTimer(closeGrace)
+	defer timer.Stop()
+	var err error
+	select {
+	case <-idle:
+		err = w.ring.release()
+	case <-timer.C: // its memory is still being read or written
+		err = errors.New("the medium does not answer")
+	}
+	if err = errors.Join(err, cause(w.m.Close())); err != nil {
+		return fmt.Errorf("close slot %s: %w", w.part.Path, err)
 	}
 	return nil
 }

@@ -1,0 +1,75 @@
+package slot
+
+import (
+	"errors"
+	"fmt"
+	"io"
+)
+
+// zeroMax bounds one command to zero, in bytes, so that a stage can be stopped
+// within a moment.
+const zeroMax = 64 << 20
+
+// apply is the second stage: it brings the medium to what the runs say. The
+// order of the writes does not matter, as none counts before the flush.
+func (w *Writer) apply(b *block) {
+	for _, r := range b.runs {
+		if w.stopped() {
+			return
+		}
+		if r.zero {
+			w.zero(b.off+int64(r.off), int64(r.n))
+			continue
+		}
+		w.write(b.buf[r.off:r.off+r.n], b.off+int64(r.off))
+	}
+}
+
+func (w *Writer) write(p []byte, off int64) {
+	began := w.comparer.now()
+	n, err := w.m.WriteAt(p, off)
+	if err == nil && n < len(p) {
+		err = io.ErrShortWrite
+	}
+	if err != nil {
+		w.fail(fmt.Errorf("write slot %s offset %d: %w", w.part.Path, off+int64(n), cause(err)))
+		return
+	}
+	w.rate.add(n, w.comparer.now().Sub(began))
+	w.stats.Written += int64(n)
+}
+
+// zero adds to the run of zeros that waits, or begins the next one.
+func (w *Writer) zero(off, n int64) {
+	if w.pending.off+w.pending.n != off || w.pending.n+n > zeroMax {
+		w.command()
+		w.pending = run64{off: off}
+	}
+	w.pending.n += n
+}
+
+// command makes the medium zero what waits. A driver that says it can and then
+// refuses is not asked again: the zeros are sent.
+func (w *Writer) command() {
+	off, n := w.pending.off, w.pending.n
+	w.pending = run64{}
+	if n == 0 {
+		return
+	}
+	err := w.m.Zero(off, n)
+	switch {
+	case err == nil:
+		w.stats.Zeroed += n
+	case errors.Is(err, errors.ErrUnsupported):
+		w.zeroes.Store(false)
+		w.sendZeros(off, n)
+	default:
+		w.fail(fmt.Errorf("zero slot %s offset %d: %w", w.part.Path, off, cause(err)))
+	}
+}
+
+func (w *Writer) sendZeros(off, n int64) {
+	for end := off + n; off < end && !w.stopped(); off += zeroRun {
+		w.write(w.ring.zeros[:min(zeroRun, end-off)], off)
+	}
+}
