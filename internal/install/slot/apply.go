@@ -36,7 +36,7 @@ func (w *Writer) write(p []byte, off int64) {
 		return
 	}
 	w.rate.add(n, w.comparer.now().Sub(began))
-	w.stats.Written += int64(n)
+	w.done.written.Add(int64(n))
 }
 
 // zero adds to the run of zeros that waits, or begins the next one.
@@ -59,7 +59,7 @@ func (w *Writer) command() {
 	err := w.m.Zero(off, n)
 	switch {
 	case err == nil:
-		w.stats.Zeroed += n
+		w.done.zeroed.Add(n)
 	case errors.Is(err, errors.ErrUnsupported):
 		w.zeroes.Store(false)
 		w.sendZeros(off, n)

@@ -31,18 +31,18 @@ type run struct {
 // It counts in windows. After each the reading goes on if what it found equal
 // is at least one part in [hitShare] of what it read, and if writing that would
 // have taken at least half of the time of the reading: half, because a
-// write that is spared is also wear that is spared. Else it stops, and tries
-// again with a small window after a while. The first window is long enough
-// that an image of which only the beginning is right, because its installation
-// was interrupted, is seen to be so from its first byte on.
+// write that is spared is also wear that is spared. The fastest read of the
+// window stands for all: the others waited for the processor, or for a write.
+// Else it stops, and tries again with a small window after a while. It never
+// stops before the first window is full, so that an image of which only the
+// beginning is right, because its installation was interrupted, is seen to be so.
 type balance struct {
 	off     bool
 	window  int64 // bytes to read until the next verdict
 	idle    int64 // bytes not compared since it is off
 	read    int64 // in this window, in bytes
 	equal   int64
-	took    time.Duration // for the reading
-	compare int64         // bytes read in all
+	fastest float64 // read in this window, in nanoseconds for a byte
 }
 
 const (
@@ -71,15 +71,17 @@ func (b *balance) wanted(n int) bool {
 // byte takes, 0 if nothing has been written yet.
 func (b *balance) saw(n, equal int, took time.Duration, perByte float64) {
 	b.read += int64(n)
-	b.compare += int64(n)
 	b.equal += int64(equal)
-	b.took += took
+	cost := float64(took) / float64(n)
+	if b.read == int64(n) || cost < b.fastest {
+		b.fastest = cost
+	}
 	if b.read < b.window {
 		return
 	}
 	spared := float64(b.equal) * perByte * wearFactor
-	b.off = b.equal*hitShare < b.read || perByte > 0 && float64(b.took) > spared
-	b.read, b.equal, b.took, b.window = 0, 0, 0, firstWindow
+	b.off = b.equal*hitShare < b.read || perByte > 0 && float64(b.read)*b.fastest > spared
+	b.read, b.equal, b.window = 0, 0, firstWindow
 }
 
 // rate is the time that writing takes. The write stage adds, the compare stage
@@ -113,7 +115,7 @@ type comparer struct {
 
 	differs int64 // bytes in all
 	joined  int64 // bytes of gaps that are written although they are right
-	skipped int64
+	done    *counters
 }
 
 // plan sets b.runs.
@@ -173,7 +175,8 @@ func (c *comparer) segment(b *block, start, end int) {
 		}
 		b.runs = append(b.runs, run{off: at, n: to - at})
 	}
-	c.skipped += int64(equal)
+	c.done.skipped.Add(int64(equal))
+	c.done.compared.Add(int64(end - start))
 	c.balance.saw(end-start, equal, took, c.rate.perByte())
 }
 
@@ -185,7 +188,7 @@ func (c *comparer) join(r *run, at, to int) bool {
 		return false
 	}
 	c.joined += int64(gap)
-	c.skipped -= int64(gap)
+	c.done.skipped.Add(-int64(gap))
 	r.n = to - r.off
 	return true
 }

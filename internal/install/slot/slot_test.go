@@ -57,8 +57,8 @@ func write(t *testing.T, p Partition, image []byte) (Stats, error) {
 }
 
 func TestWriteChangesOnlyTheImage(t *testing.T) {
-	const size = 20 << 20
-	for _, n := range []int{1, 511, blockSize - 1, blockSize, blockSize + 777, 3*blockSize + 1, 17 << 20, size} {
+	const size = 5 << 20
+	for _, n := range []int{1, 511, blockSize - 1, blockSize, blockSize + 777, 3*blockSize + 1, 4<<20 + 7, size} {
 		before := noise(size, 1)
 		image := noise(n, 2)
 		p := partition(t, "slot3", before)

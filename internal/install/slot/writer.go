@@ -32,6 +32,9 @@ type Stats struct {
 	Flushes  int64 // of the medium's cache
 }
 
+// counters are what becomes Stats. The stages count, each its own.
+type counters struct{ written, skipped, zeroed, compared, flushes atomic.Int64 }
+
 // Writer writes an image from the beginning of a partition on, in a pipeline of
 // two stages: one finds out which bytes have to change, one changes them. Its
 // memory is that of the ring, whatever the image.
@@ -62,7 +65,7 @@ type Writer struct {
 	zeroes   atomic.Bool
 	rate     rate
 	pending  run64 // zeros that are not commanded yet
-	stats    Stats
+	done     counters
 
 	failed chan struct{} // closed when err is set
 	once   sync.Once
@@ -103,7 +106,7 @@ func newWriter(p Partition, m medium, zeroes bool, now func() time.Time) (*Write
 		failed: make(chan struct{}),
 	}
 	w.zeroes.Store(zeroes)
-	w.comparer = comparer{m: m, now: now, zeroes: &w.zeroes, old: r.old, zero: r.zeros[:cellSize], balance: newBalance(), rate: &w.rate}
+	w.comparer = comparer{m: m, now: now, zeroes: &w.zeroes, old: r.old, zero: r.zeros[:cellSize], balance: newBalance(), rate: &w.rate, done: &w.done}
 	w.work.Go(func() {
 		defer close(w.output)
 		defer w.rescue()
@@ -256,7 +259,7 @@ func (w *Writer) Sync() error {
 	if w.stopped() {
 		return w.err
 	}
-	w.stats.Flushes++
+	w.done.flushes.Add(1)
 	if err := w.m.Flush(); err != nil {
 		w.fail(fmt.Errorf("sync slot %s: %w", w.part.Path, cause(err)))
 		return w.err
@@ -272,12 +275,12 @@ func (w *Writer) end() {
 	}
 }
 
-// Stats returns what was done. It is complete after [Writer.Sync], and must not
-// be called while the image is being written.
+// Stats returns what was done so far. It is complete after [Writer.Sync].
 func (w *Writer) Stats() Stats {
-	s := w.stats
-	s.Skipped, s.Compared = w.comparer.skipped, w.comparer.balance.compare
-	return s
+	return Stats{
+		Written: w.done.written.Load(), Skipped: w.done.skipped.Load(), Zeroed: w.done.zeroed.Load(),
+		Compared: w.done.compared.Load(), Flushes: w.done.flushes.Load(),
+	}
 }
 
 // Close ends the writing. What was not synced may be lost.
