@@ -3,6 +3,10 @@
 // for gzip, the standard library of Go. It prints a table:
 //
 //	go run ./test/bench [-size MiB] [-rounds N] [-dir DIR]
+//	go run ./test/bench -install [-size MiB] [-rounds N] [-dir DIR] [-bin DIR] [-codecs LIST] [-peers]
+//
+// With -install it measures whole installs on a loop device instead: see
+// install.go.
 //
 // All contestants read the same file and throw the content away. They take
 // turns, round by round, so that a busy machine is busy for all of them, and the
@@ -29,10 +33,21 @@ import (
 
 func main() {
 	size := flag.Int64("size", 64, "size of the image in MiB")
-	rounds := flag.Int("rounds", 5, "rounds, of which the fastest counts")
+	rounds := flag.Int("rounds", 5, "rounds, of which the fastest counts, or the median with -install")
+	whole := flag.Bool("install", false, "measure whole installs, which needs root; use a -dir in memory")
+	bin := flag.String("bin", "bin", "directory of the programs to install with")
+	codecs := flag.String("codecs", "none,gzip,zstd,xz", "compressions to install")
+	peers := flag.Bool("peers", false, "install with other programs, too, where they are there")
 	dir := flag.String("dir", "", "directory for the files, a temporary one by default")
 	flag.Parse()
-	if err := run(context.Background(), os.Stdout, *size<<20, *rounds, *dir); err != nil {
+	ctx := context.Background()
+	bench := func() error { return run(ctx, os.Stdout, *size<<20, *rounds, *dir) }
+	if *whole {
+		bench = func() error {
+			return runInstall(ctx, os.Stdout, *size<<20, *rounds, *dir, *bin, strings.Split(*codecs, ","), *peers)
+		}
+	}
+	if err := bench(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1) //nolint:forbidigo // main
 	}

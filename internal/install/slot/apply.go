@@ -60,6 +60,9 @@ func (w *Writer) command() {
 	switch {
 	case err == nil:
 		w.done.zeroed.Add(n)
+	case errors.Is(err, errSent):
+		w.zeroes.Store(false)
+		w.done.written.Add(n)
 	case errors.Is(err, errors.ErrUnsupported):
 		w.zeroes.Store(false)
 		w.sendZeros(off, n)

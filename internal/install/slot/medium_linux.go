@@ -30,8 +30,9 @@ type medium interface {
 	ReadAt(p []byte, off int64) (int, error)
 	// WriteAt writes p and changes no other byte. It tells how much was written.
 	WriteAt(p []byte, off int64) (int, error)
-	// Zero makes n bytes read as zeros without sending them, or returns
-	// errors.ErrUnsupported and has changed nothing that matters.
+	// Zero makes n bytes read as zeros without sending them. It returns
+	// errors.ErrUnsupported if it cannot, and errSent if it had to send them
+	// and will have to the next time.
 	Zero(off, n int64) error
 	// Flush returns when all that was written survives a power cut, and drops
 	// what the page cache holds of the medium.
@@ -39,12 +40,16 @@ type medium interface {
 	Close() error
 }
 
+// errSent means that zeros are where they should be, but not by command.
+var errSent = errors.New("the driver sends zeros itself")
+
 // file is a medium: a block device, or a regular file that stands for one.
 type file struct {
 	f      *os.File // through the page cache; holds the exclusive claim
 	direct *os.File // past the page cache; nil if the medium does not take that
 	align  int64    // what direct needs of lengths and offsets, in bytes
-	block  bool
+	id     ID
+	zeroed bool // a command to zero has been tried
 
 	dirty   int64 // bytes since write-back was started
 	started int64 // write-back was started up to here
@@ -62,11 +67,11 @@ func openFile(p Partition) (*file, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &file{f: f, block: p.ID.Block}
+	m := &file{f: f, id: p.ID}
 	if err := checkID(f, p.ID); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	if m.block {
+	if m.id.Block {
 		m.direct, m.align = openDirect(p)
 	}
 	return m, nil
@@ -187,11 +192,22 @@ func (m *file) pace(off, n int64) error {
 }
 
 // Zero asks the driver. The kernel drops what the page cache has of the range.
+//
+// A driver may find out at the first command that it cannot: a loop device over
+// a file system that cannot punch holes. The kernel then sends zeros without a
+// word, but takes the promise back.
 func (m *file) Zero(off, n int64) error {
-	if !m.block {
+	if !m.id.Block {
 		return errors.ErrUnsupported
 	}
-	return blkZeroOut(int(m.f.Fd()), off, n)
+	if err := blkZeroOut(int(m.f.Fd()), off, n); err != nil || m.zeroed {
+		return err
+	}
+	m.zeroed = true
+	if !promisesZeroes(sysfs, m.id) {
+		return errSent
+	}
+	return nil
 }
 
 func (m *file) Flush() error {
@@ -199,7 +215,7 @@ func (m *file) Flush() error {
 		return err
 	}
 	// Both are requests: what they cannot drop is at worst verified in memory.
-	if m.block {
+	if m.id.Block {
 		_ = unix.IoctlSetInt(int(m.f.Fd()), unix.BLKFLSBUF, 0)
 	}
 	_ = unix.Fadvise(int(m.f.Fd()), 0, 0, unix.FADV_DONTNEED)

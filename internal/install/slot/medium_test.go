@@ -24,6 +24,7 @@ type fakeMedium struct {
 	cache []byte // what reads return
 
 	zeroes   bool // takes commands to zero
+	sends    bool // and sends the zeros itself
 	failAt   int64
 	failErr  error // of writes that touch failAt; nil: none
 	badRead  int64 // reads that touch it fail; -1: none
@@ -109,6 +110,10 @@ func (m *fakeMedium) Zero(off, n int64) error {
 		return errors.ErrUnsupported
 	}
 	clear(m.cache[off : off+n])
+	if m.sends {
+		m.written += n
+		return errSent
+	}
 	return nil
 }
 

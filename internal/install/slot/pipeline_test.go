@@ -26,11 +26,12 @@ func TestContent(t *testing.T) {
 			"zeros": make([]byte, size), "noise": noise(size, 2), "same": append(slices.Clone(image), noise(size-n, 3)...),
 		} {
 			for _, promised := range []bool{false, true} {
-				for _, kept := range []bool{false, true} {
+				for _, way := range []struct{ kept, sends bool }{{false, false}, {true, false}, {true, true}} {
 					m := newFakeMedium(t, before)
-					m.zeroes = kept
+					m.zeroes, m.sends = way.kept, way.sends
+					kept := way.kept && !way.sends
 					stats, err := m.install(promised, image)
-					what := fmt.Sprintf("%d bytes over %s, zeroing promised %v, possible %v", n, name, promised, kept)
+					what := fmt.Sprintf("%d bytes over %s, zeroing promised %v, possible and without sending %+v", n, name, promised, way)
 					if err != nil {
 						t.Fatalf("%s: %v", what, err)
 					}
