@@ -48,6 +48,7 @@ type options struct {
 	stopBefore     []string
 	trustedCerts   string
 	skipVerify     bool
+	progress       string
 }
 
 // flag describes an option of the command line.
@@ -76,6 +77,7 @@ func flags() []flag {
 		{"forcebootstrap", "F", nil, func(*options) {}},
 		{"info", "", nil, func(o *options) { o.logLevel = "info" }},
 		{"debug", "", nil, func(o *options) { o.logLevel = "debug" }},
+		{"progress", "", func(o *options, v string) { o.progress = v }, nil},
 		{"reboot-exit-code", "", nil, func(o *options) { o.rebootExitCode = true }},
 		{"stop-before", "", func(o *options, v string) { o.stopBefore = append(o.stopBefore, v) }, nil},
 		{"help", "h", nil, func(o *options) { o.command = cmdHelp }},
@@ -170,7 +172,18 @@ func (o *options) setCommand(name string) error {
 	return usageError(fmt.Sprintf("no help topic for %.64q: it is not a command", name))
 }
 
+// progressStyle returns what --progress asks for.
+func (o *options) progressStyle() (progressStyle, error) {
+	if o.progress == "" {
+		return progressAuto, nil
+	}
+	return parseProgress(o.progress)
+}
+
 func (o *options) check() error {
+	if _, err := o.progressStyle(); err != nil {
+		return err
+	}
 	if o.command == "" {
 		return usageError("no command given")
 	}

@@ -70,7 +70,11 @@ func (p *program) install(ctx context.Context, d *device.Device) (int, error) {
 		}
 		defer src.Close() // read only
 		p.print("Installing Artifact of size %d...\n", src.size)
-		bar := newProgress(p.stderr)
+		style, err := p.progressStyle()
+		if err != nil {
+			return exitFailed, err
+		}
+		bar := newProgress(p.stderr, style)
 		e.Report = bar.event
 		art, err := artifact.Open(src, artifact.Options{Keys: keys})
 		if err != nil {
@@ -174,7 +178,11 @@ func (p *program) resume(ctx context.Context, d *device.Device) (int, error) {
 		if nothingPending(action, r) {
 			return p.nothing()
 		}
-		e.Report = newProgress(p.stderr).event
+		style, err := p.progressStyle()
+		if err != nil {
+			return exitFailed, err
+		}
+		e.Report = newProgress(p.stderr, style).event
 		out, err := e.Resume(ctx)
 		switch {
 		case action == install.ActionResume:

@@ -220,6 +220,7 @@ Options:
       --stop-before STATE      stop there, for a later resume; may be given several times:
                                ArtifactInstall_Enter, ArtifactCommit_Enter, ArtifactCommit_Leave,
                                ArtifactRollback_Enter, ArtifactFailure_Enter, Cleanup
+      --progress STYLE         install: bar, plain, json (a line for each update) or none, on standard error
   -l, --log-level LEVEL        error, warning, info or debug (info)
   -L, --log-file FILE          write the log to FILE, not to standard error
       --root DIR               act on the simulated device in DIR

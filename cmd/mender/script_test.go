@@ -40,6 +40,7 @@ func TestParse(t *testing.T) {
 		{[]string{"--config=X", "-b", "Y", "-d=Z", "commit"}, options{command: cmdCommit, config: "X", fallbackConfig: "Y", data: "Z"}},
 		{[]string{"-no-syslog", "-skipverify", "-E", "c.pem", "-F", "-rollback"}, options{command: cmdRollback, trustedCerts: "c.pem", skipVerify: true}},
 		{[]string{"resume", "--stop-before", "Cleanup", "-stop-before=ArtifactCommit_Leave"}, options{command: cmdResume, stopBefore: []string{"Cleanup", "ArtifactCommit_Leave"}}},
+		{[]string{"install", "F", "--progress=json"}, options{command: cmdInstall, args: []string{"F"}, progress: "json"}},
 		{[]string{"-h"}, options{command: cmdHelp}},
 		{[]string{"-version"}, options{command: cmdVersion}},
 		{nil, options{command: cmdHelp}},
@@ -71,6 +72,7 @@ func TestParse(t *testing.T) {
 		{"--log-level", "info"},
 		{"install", "F", "--stop-before", "Bogus"},
 		{"install", "F", "--stop-before"},
+		{"install", "F", "--progress", "xml"},
 	} {
 		if o, err := parse(args); err == nil {
 			t.Errorf("parse(%q) = %+v, want an error", args, o)

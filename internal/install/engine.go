@@ -164,7 +164,10 @@ type Event struct {
 	// run of zeros that is an eighth of the image takes none.
 	Read, ReadTotal int64
 	Elapsed         time.Duration // since the step began
-	Detail          string
+	// Medium is what was done to the slot. It is set in the last event of
+	// StepWrite only, and only if the target tells.
+	Medium *slot.Stats
+	Detail string
 }
 
 // Percent is how much of a step is done, from 0 to 100. It never goes back

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/usb-updater/usb-updater/internal/artifact"
+	"github.com/usb-updater/usb-updater/internal/install/slot"
 )
 
 // progressEvery is the least time between two events of a step, but for the
@@ -20,6 +21,7 @@ type progress struct {
 	engine  *Engine
 	art     *artifact.Artifact
 	event   Event
+	target  Target
 	began   time.Time
 	told    time.Time
 	decoded int64 // bytes, with the buffer that is being filled
@@ -30,7 +32,7 @@ type progress struct {
 func newProgress(e *Engine, t Target, p *Plan) (*progress, io.Writer) {
 	lender, ok := t.(artifact.Lender)
 	s := &progress{
-		Lender: lender, engine: e, art: p.art, began: time.Now(),
+		Lender: lender, engine: e, art: p.art, target: t, began: time.Now(),
 		event: Event{Step: StepWrite, Artifact: p.Header().Name, Slot: p.Target, Total: p.File.Size},
 	}
 	if !ok {
@@ -73,6 +75,10 @@ func (p *progress) tell(always bool) {
 // finish reports the end, when the medium has it all.
 func (p *progress) finish() {
 	p.decoded = p.event.Total
+	if t, ok := p.target.(interface{ Stats() slot.Stats }); ok {
+		stats := t.Stats()
+		p.event.Medium = &stats
+	}
 	p.tell(true)
 }
 
