@@ -83,8 +83,13 @@ test-powercut: ## cut the power at every write and print what boots
 	$(GO) test -count=1 -v -run 'PowerCut|Crash' ./internal/bootenv/... ./internal/install/... ./internal/atomicfile/...
 
 .PHONY: bench
-bench: ## decoding speed beside the standard library's and the C tools', in one run
+bench: build ## decoding speed beside other programs', and, as root, whole installs; PEERS=1 installs with the others, too
 	$(GO) run ./test/bench
+	@if [ "$$(id -u)" = 0 ]; then \
+		set -x; $(GO) run ./test/bench -install -size $${SIZE:-512} -rounds $${ROUNDS:-5} -dir /dev/shm $${PEERS:+-peers}; \
+	else \
+		echo "bench: not root: whole installs are left out"; \
+	fi
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (10s); a finding stays in testdata/fuzz

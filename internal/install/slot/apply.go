@@ -53,7 +53,11 @@ func (w *Writer) zero(off, n int64) {
 func (w *Writer) command() {
 	off, n := w.pending.off, w.pending.n
 	w.pending = run64{}
-	if n == 0 {
+	switch {
+	case n == 0:
+		return
+	case !w.zeroes.Load(): // planned before the driver refused
+		w.sendZeros(off, n)
 		return
 	}
 	err := w.m.Zero(off, n)
