@@ -6,9 +6,14 @@ import (
 	"io"
 )
 
-// zeroMax bounds one command to zero, in bytes, so that a stage can be stopped
-// within a moment.
-const zeroMax = 64 << 20
+const (
+	// zeroMax bounds one command to zero, in bytes, so that a stage can be
+	// stopped within a moment.
+	zeroMax = 64 << 20
+	// zeroFirst bounds the first command. If the driver cannot do what it
+	// promises, the kernel sends as many zeros instead, and nothing stops it.
+	zeroFirst = 1 << 20
+)
 
 // apply is the second stage: it brings the medium to what the runs say. The
 // order of the writes does not matter, as none counts before the flush.
@@ -41,7 +46,11 @@ func (w *Writer) write(p []byte, off int64) {
 
 // zero adds to the run of zeros that waits, or begins the next one.
 func (w *Writer) zero(off, n int64) {
-	if w.pending.off+w.pending.n != off || w.pending.n+n > zeroMax {
+	limit := int64(zeroMax)
+	if w.done.zeroed.Load() == 0 {
+		limit = zeroFirst
+	}
+	if w.pending.off+w.pending.n != off || w.pending.n+n > limit {
 		w.command()
 		w.pending = run64{off: off}
 	}

@@ -2,6 +2,7 @@ package slot
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"slices"
@@ -142,10 +143,9 @@ func (m *fakeMedium) open(zeroes bool) *Writer {
 }
 
 // fill puts the image into the Writer's own buffers, as a decoder does.
-func fill(t *testing.T, w *Writer, image []byte) error {
-	t.Helper()
+func fill(ctx context.Context, w *Writer, image []byte) error {
 	for rest := image; len(rest) > 0; {
-		buf, err := w.Next(t.Context())
+		buf, err := w.Next(ctx)
 		if err != nil {
 			return err
 		}
@@ -162,7 +162,7 @@ func fill(t *testing.T, w *Writer, image []byte) error {
 func (m *fakeMedium) install(zeroes bool, image []byte) (Stats, error) {
 	m.t.Helper()
 	w := m.open(zeroes)
-	err := fill(m.t, w, image)
+	err := fill(m.t.Context(), w, image)
 	return w.Stats(), errors.Join(err, w.Close())
 }
 

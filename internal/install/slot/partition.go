@@ -13,8 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNumber means that a partition number cannot be told from a device.
-var ErrNumber = errors.New("no partition number")
+var (
+	// ErrNumber means that a partition number cannot be told from a device.
+	ErrNumber = errors.New("no partition number")
+	// ErrUBI means that a slot is a volume on raw flash: it takes other calls
+	// than a block device, and this package has none of them.
+	ErrUBI = errors.New("UBI volumes are not supported")
+)
 
 // ID identifies a partition whatever it is called: the device number of a
 // block device, or the file system and inode of a file.
@@ -52,7 +57,7 @@ func Find(path string, opts Options) (Partition, error) {
 
 func find(path string, opts Options) (Partition, error) {
 	if strings.HasPrefix(filepath.Base(path), "ubi") {
-		return Partition{}, errors.New("UBI volumes are not supported")
+		return Partition{}, ErrUBI
 	}
 	id, err := Identify(path)
 	if err != nil {

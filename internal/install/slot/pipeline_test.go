@@ -103,7 +103,7 @@ func TestZerosAreNotRead(t *testing.T) {
 			t.Errorf("read of %d bytes at %d", r.n, r.off)
 		}
 	}
-	if want := 2 + 1 + 1; m.ops > want { // two writes, one command, one flush
+	if want := 2 + 2 + 1; m.ops > want { // two writes, a first command and another, one flush
 		t.Errorf("%d operations, want at most %d", m.ops, want)
 	}
 }
@@ -130,7 +130,7 @@ func TestInterrupted(t *testing.T) {
 	image := noise(n, 1)
 	m := newFakeMedium(t, noise(n, 2))
 	w := m.open(false)
-	err := fill(t, w, image[:n/2]) // and the power goes
+	err := fill(t.Context(), w, image[:n/2]) // and the power goes
 	if err := errors.Join(err, w.Close()); err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +193,7 @@ func TestFailingMedium(t *testing.T) {
 			m := newFakeMedium(t, noise(4*blockSize, 2))
 			w := m.open(false)
 			tt.medium(m)
-			err := fill(t, w, image)
+			err := fill(t.Context(), w, image)
 			if !errors.Is(err, tt.err) || err != nil && !strings.Contains(err.Error(), tt.text) {
 				t.Errorf("fill: %v, want %v with %q", err, tt.err, tt.text)
 			}
@@ -216,7 +216,7 @@ func TestVerifyOnFailingMedium(t *testing.T) {
 	m := newFakeMedium(t, make([]byte, 4*blockSize))
 	w := m.open(false)
 	defer w.Close()
-	if err := fill(t, w, image); err != nil {
+	if err := fill(t.Context(), w, image); err != nil {
 		t.Fatal(err)
 	}
 	m.badRead = 2*blockSize + cellSize
@@ -256,16 +256,16 @@ func TestHangingMedium(t *testing.T) {
 // TestNothingIsLeftBehind: in a bubble, each way to end a Writer.
 func TestNothingIsLeftBehind(t *testing.T) {
 	image := noise(7*blockSize, 1)
-	for name, use := range map[string]func(*testing.T, *Writer) error{
-		"unused": func(*testing.T, *Writer) error { return nil },
-		"lent":   func(t *testing.T, w *Writer) error { _, err := w.Next(t.Context()); return err },
-		"half":   func(_ *testing.T, w *Writer) error { _, err := w.Write(image[:3*blockSize+7]); return err },
-		"synced": func(t *testing.T, w *Writer) error { return fill(t, w, image) },
-		"verify canceled": func(t *testing.T, w *Writer) error {
-			if err := fill(t, w, image); err != nil {
+	for name, use := range map[string]func(context.Context, *Writer) error{
+		"unused": func(context.Context, *Writer) error { return nil },
+		"lent":   func(ctx context.Context, w *Writer) error { _, err := w.Next(ctx); return err },
+		"half":   func(_ context.Context, w *Writer) error { _, err := w.Write(image[:3*blockSize+7]); return err },
+		"synced": func(ctx context.Context, w *Writer) error { return fill(ctx, w, image) },
+		"verify canceled": func(ctx context.Context, w *Writer) error {
+			if err := fill(ctx, w, image); err != nil {
 				return err
 			}
-			ctx, cancel := context.WithCancel(t.Context())
+			ctx, cancel := context.WithCancel(ctx)
 			cancel()
 			if err := w.Verify(ctx, [32]byte{}); !errors.Is(err, context.Canceled) {
 				return fmt.Errorf("verify: %w", err)
@@ -276,7 +276,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newFakeMedium(t, make([]byte, len(image))).open(false)
-				if err := use(t, w); err != nil {
+				if err := use(t.Context(), w); err != nil {
 					t.Error(err)
 				}
 				if err := w.Close(); err != nil {

@@ -199,6 +199,9 @@ func TestFind(t *testing.T) {
 			t.Errorf("Find(%s): %v, want %q", tt.name, err, tt.err)
 		}
 	}
+	if _, err := Find("/dev/ubi0_1", Options{}); !errors.Is(err, ErrUBI) {
+		t.Errorf("Find(/dev/ubi0_1): %v, want ErrUBI", err)
+	}
 	if _, err := Find(filepath.Join(dir, "sda2"), Options{}); err == nil || !strings.Contains(err.Error(), "not a block device") {
 		t.Errorf("a file on a real device: %v", err)
 	}
