@@ -33,6 +33,7 @@ type fakeMedium struct {
 	hang     chan struct{}
 
 	ops     int
+	zeroed  int // commands
 	reads   []run64
 	written int64
 	flushes int
@@ -107,6 +108,7 @@ func (m *fakeMedium) Zero(off, n int64) error {
 	if err := m.change(); err != nil {
 		return err
 	}
+	m.zeroed++
 	if !m.zeroes {
 		return errors.ErrUnsupported
 	}

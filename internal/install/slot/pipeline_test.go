@@ -41,6 +41,9 @@ func TestContent(t *testing.T) {
 					if stats.Written+stats.Skipped+stats.Zeroed != int64(n) || stats.Written != m.written {
 						t.Errorf("%s: %+v does not add up; %d bytes were written", what, stats, m.written)
 					}
+					if !kept && m.zeroed > 1 {
+						t.Errorf("%s: %d commands to zero, want one at most", what, m.zeroed)
+					}
 					if stats.Flushes != 1 || m.flushes != 1 {
 						t.Errorf("%s: %d flushes, %d counted", what, m.flushes, stats.Flushes)
 					}
@@ -105,6 +108,18 @@ func TestZerosAreNotRead(t *testing.T) {
 	}
 	if want := 2 + 2 + 1; m.ops > want { // two writes, a first command and another, one flush
 		t.Errorf("%d operations, want at most %d", m.ops, want)
+	}
+}
+
+// TestShortRunsOfZeros: a command costs more than they do.
+func TestShortRunsOfZeros(t *testing.T) {
+	image := noise(2*blockSize, 1)
+	clear(image[cellSize:zeroRun]) // one cell less than a run
+	m := newFakeMedium(t, noise(len(image), 2))
+	m.zeroes = true
+	stats, err := m.install(true, image)
+	if err != nil || !bytes.Equal(m.disk, image) || stats.Zeroed != 0 || m.zeroed != 0 {
+		t.Errorf("%+v, %d commands, %v, want none", stats, m.zeroed, err)
 	}
 }
 
@@ -207,6 +222,18 @@ func TestFailingMedium(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// TestUnreadableDiffers: what a read has left in memory from the block before
+// must not pass for what the medium holds.
+func TestUnreadableDiffers(t *testing.T) {
+	half := noise(blockSize, 1)
+	image := append(slices.Clone(half), half...)
+	m := newFakeMedium(t, append(slices.Clone(half), noise(blockSize, 2)...))
+	m.badRead = blockSize
+	if _, err := m.install(false, image); err != nil || !bytes.Equal(m.disk, image) {
+		t.Errorf("the medium holds something else, error %v", err)
 	}
 }
 
