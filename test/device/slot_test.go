@@ -25,17 +25,21 @@ import (
 	"github.com/usb-updater/usb-updater/test/sim"
 )
 
-// loop makes a loop device over a file with the content, in a directory of its
-// own below dir ("" is the usual one).
+// loop makes a loop device over a file with the content in dir, "" for a
+// directory of the test's own.
 func loop(t *testing.T, dir string, content []byte, args ...string) (path, backing string) {
 	t.Helper()
-	dir, err := os.MkdirTemp(dir, "slot")
+	if dir == "" {
+		dir = t.TempDir()
+	}
+	f, err := os.CreateTemp(dir, "slot")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // scratch
-	backing = filepath.Join(dir, "backing")
-	if err := os.WriteFile(backing, content, 0o600); err != nil {
+	backing = f.Name()
+	t.Cleanup(func() { _ = os.Remove(backing) }) // scratch
+	_, err = f.Write(content)
+	if err := errors.Join(err, f.Close()); err != nil {
 		t.Fatal(err)
 	}
 	out, err := exec.CommandContext(t.Context(), "losetup", append(args, "--find", "--show", backing)...).CombinedOutput()
