@@ -8,9 +8,9 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
-	"github.com/therootcompany/xz"
 
 	"github.com/usb-updater/usb-updater/internal/inflate"
+	"github.com/usb-updater/usb-updater/internal/xz"
 )
 
 // stream is the plain content of an inner archive. Its errors are Errors or
@@ -44,7 +44,7 @@ func newStream(r io.Reader, suffix string, window int64) (*stream, error) {
 	case ".gz":
 		s.out = newGunzip(in)
 	case ".xz":
-		s.out, err = xz.NewReader(in, uint32(min(window, math.MaxUint32)))
+		s.out = xz.NewReader(in, uint32(min(window, math.MaxUint32)))
 	case ".zst":
 		s.out, err = zstd.NewReader(in,
 			zstd.WithDecoderConcurrency(1), // no goroutines, so nothing to close
@@ -78,7 +78,7 @@ func (s *stream) explain(err error) error {
 		return s.in.err
 	case s.suffix == "":
 		return err
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, xz.ErrBuf):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return malformed("unexpected end of %s stream", s.suffix[1:])
 	}
 	kind := Format
@@ -87,9 +87,9 @@ func (s *stream) explain(err error) error {
 		errors.Is(err, zstd.ErrWindowSizeExceeded),
 		errors.Is(err, zstd.ErrDecoderSizeExceeded):
 		kind = Limit
-	case errors.Is(err, inflate.ErrChecksum), errors.Is(err, gzip.ErrChecksum), errors.Is(err, zstd.ErrCRCMismatch):
+	case errors.Is(err, inflate.ErrChecksum), errors.Is(err, gzip.ErrChecksum), errors.Is(err, xz.ErrChecksum), errors.Is(err, zstd.ErrCRCMismatch):
 		kind = Checksum
-	case errors.Is(err, xz.ErrUnsupportedCheck), errors.Is(err, zstd.ErrUnknownDictionary):
+	case errors.Is(err, xz.ErrUnsupported), errors.Is(err, zstd.ErrUnknownDictionary):
 		kind = Unsupported
 	}
 	return &Error{Kind: kind, Err: fmt.Errorf("decompress %s stream: %w", s.suffix[1:], err)}

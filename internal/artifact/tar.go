@@ -101,7 +101,7 @@ func (t *tarReader) skipPadding() error {
 }
 
 // Read reads from the current entry. It never returns bytes together with
-// io.EOF: the xz decoder would then overlook bytes behind its stream.
+// io.EOF: a decoder that takes this for its own end overlooks them.
 func (t *tarReader) Read(p []byte) (int, error) {
 	if t.left == 0 {
 		return 0, io.EOF

@@ -82,10 +82,23 @@ func TestFilters(t *testing.T) {
 		plain = append(plain, 0x10|byte(source.IntN(16)), byte(source.Uint32()), 0, 0, 0, 0xa0, byte(source.Uint32()), 0x50)
 	}
 	for _, tt := range [][]string{
-		{"--x86"}, {"--arm"}, {"--armthumb"}, {"--arm64"}, {"--powerpc"}, {"--ia64"}, {"--sparc"},
-		{"--delta=dist=1"}, {"--delta=dist=7"}, {"--delta=dist=256"},
-		{"--x86=start=12345"}, {"--arm=start=4294967040"}, {"--arm64=start=4096"}, {"--ia64=start=64"},
-		{"--delta=dist=4", "--x86", "--arm"}, {"--ia64", "--x86", "--armthumb"}, {"--x86", "--x86", "--x86"},
+		{"--x86"},
+		{"--arm"},
+		{"--armthumb"},
+		{"--arm64"},
+		{"--powerpc"},
+		{"--ia64"},
+		{"--sparc"},
+		{"--delta=dist=1"},
+		{"--delta=dist=7"},
+		{"--delta=dist=256"},
+		{"--x86=start=12345"},
+		{"--arm=start=4294967040"},
+		{"--arm64=start=4096"},
+		{"--ia64=start=64"},
+		{"--delta=dist=4", "--x86", "--arm"},
+		{"--ia64", "--x86", "--armthumb"},
+		{"--x86", "--x86", "--x86"},
 	} {
 		t.Run(tt[0], func(t *testing.T) {
 			args := append(tt, "--lzma2=preset=0")

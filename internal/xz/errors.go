@@ -31,7 +31,7 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	return fmt.Sprintf("xz stream at byte %d: %s: %v", e.Offset, e.Reason, e.Kind)
+	return fmt.Sprintf("byte %d: %s: %v", e.Offset, e.Reason, e.Kind)
 }
 
 // Unwrap returns e.Kind.

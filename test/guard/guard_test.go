@@ -89,7 +89,7 @@ func TestLinkedModules(t *testing.T) {
 	allowed := []string{
 		"github.com/coreos/go-systemd/v22", "github.com/klauspost/compress", "github.com/mattn/go-colorable",
 		"github.com/mattn/go-isatty", "github.com/pilebones/go-udev", "github.com/rs/zerolog",
-		"github.com/therootcompany/xz", "golang.org/x/sys", module,
+		"golang.org/x/sys", module,
 	}
 	licenses, err := os.ReadFile(filepath.Join(root, "LICENSES.md"))
 	if err != nil {
