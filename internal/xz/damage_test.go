@@ -2,8 +2,11 @@ package xz_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"io"
+	"math/rand/v2"
 	"os/exec"
 	"slices"
 	"testing"
@@ -116,4 +119,40 @@ func TestUnknownCheck(t *testing.T) {
 		t.Errorf("decode = %q, %v, want ErrUnsupportedCheck", out, err)
 	}
 	mustBeTyped(t, err)
+}
+
+// TestFooter changes what the footer says and makes its checksum right again.
+func TestFooter(t *testing.T) {
+	for _, at := range []int{4, 8, 9} { // backward size, stream flags, check
+		in := slices.Clone(samples(t)["none"])
+		footer := in[len(in)-12:]
+		footer[at] ^= 1
+		copy(footer, binary.LittleEndian.AppendUint32(nil, crc32.ChecksumIEEE(footer[4:10])))
+		if _, err := ours(in, mib); !errors.Is(err, xz.ErrCorrupt) {
+			t.Errorf("byte %d of the footer changed: error is %v, want ErrCorrupt", at, err)
+		}
+	}
+}
+
+// TestDistance reaches back further than the dictionary that is declared, but
+// not further than the ring in memory, nor than what was decoded.
+func TestDistance(t *testing.T) {
+	noise := make([]byte, 4096+20)
+	for i := range noise {
+		noise[i] = byte(rand.Uint32())
+	}
+	plain := slices.Concat(noise, noise[:200])
+	in := compress(t, plain, "--check=none", "--lzma2=dict=8KiB")
+	if _, err := ours(in, mib); err != nil {
+		t.Fatal(err)
+	}
+	header := in[12:24]
+	if header[4] != 2 {
+		t.Fatalf("block header % x, want a dictionary of 8 KiB at byte 4", header)
+	}
+	header[4] = 0 // 4 KiB
+	copy(header[8:], binary.LittleEndian.AppendUint32(nil, crc32.ChecksumIEEE(header[:8])))
+	if out, err := ours(in, mib); !errors.Is(err, xz.ErrCorrupt) {
+		t.Errorf("decode = %d bytes, %v, want ErrCorrupt", len(out), err)
+	}
 }

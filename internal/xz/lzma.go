@@ -1,12 +1,7 @@
 package xz
 
-// The range coder (source: LZMA specification, "Range Decoder").
-const (
-	probBits = 11
-	probMax  = 1 << probBits
-	probHalf = probMax / 2
-	probMove = 5
-	rangeTop = 1 << 24
+import (
+	"encoding/binary"
 )
 
 // States say what the last symbols were. Those below literalStates follow a
@@ -40,9 +35,8 @@ type lzma struct {
 	literalMask uint32    // position bits that do
 	posMask     uint32    // position bits that choose other contexts
 
-	rng, code uint32 // of the range decoder
-	in        int    // position in the input buffer
-	inEnd     int    // end of the chunk in it
+	coder rangeCoder
+	inEnd int // end of the chunk in the input buffer
 
 	isMatch    [stateMask + 1][maxPosStates]uint16
 	isRep0Long [stateMask + 1][maxPosStates]uint16
@@ -99,14 +93,13 @@ func fill(p []uint16) {
 	}
 }
 
-// begin starts a chunk at in.buf[from:to].
+// begin starts a chunk at in[from:to].
 func (d *lzma) begin(in *inputBuffer, from, to int) bool {
 	if to-from < rangeInit || in[from] != 0 {
 		return false
 	}
-	d.code = uint32(in[from+1])<<24 | uint32(in[from+2])<<16 | uint32(in[from+3])<<8 | uint32(in[from+4])
-	d.rng = 1<<32 - 1
-	d.in, d.inEnd = from+rangeInit, to
+	d.coder = rangeCoder{rng: 1<<32 - 1, code: binary.BigEndian.Uint32(in[from+1:]), pos: from + rangeInit}
+	d.inEnd = to
 	d.pending = 0
 	return true
 }
@@ -114,12 +107,12 @@ func (d *lzma) begin(in *inputBuffer, from, to int) bool {
 // ended reports whether the chunk ends here, as the encoder ends it: all input
 // is used, and the code is zero.
 func (d *lzma) ended(in *inputBuffer) bool {
-	if d.rng < rangeTop {
-		d.rng <<= 8
-		d.code = d.code<<8 | uint32(in[d.in])
-		d.in++
+	if d.coder.rng < rangeTop {
+		d.coder.rng <<= 8
+		d.coder.code = d.coder.code<<8 | uint32(in[d.coder.pos])
+		d.coder.pos++
 	}
-	return d.in == d.inEnd && d.code == 0 && d.pending == 0
+	return d.coder.pos == d.inEnd && d.coder.code == 0 && d.pending == 0
 }
 
 // run decodes symbols to w until w.pos is limit or the input is used up. It
@@ -132,28 +125,20 @@ func (d *lzma) run(w *window, in *inputBuffer, limit int) bool {
 		d.pending = w.repeat(d.distances[0], d.pending, limit)
 	}
 	buf, pos := w.buf, w.pos
-	rng, code, ip, state := d.rng, d.code, d.in, d.state
+	c, state := d.coder, d.state
 	prev := w.last()
-	for pos < limit && ip <= d.inEnd {
-		prob := &d.isMatch[state&stateMask][uint32(pos)&d.posMask&posStateMask]
-		if rng < rangeTop {
-			rng <<= 8
-			code = code<<8 | uint32(in[ip])
-			ip++
-		}
-		p := uint32(*prob)
-		bound := rng >> probBits * p
-		if code < bound {
-			rng = bound
-			*prob = uint16(p + (probMax-p)>>probMove)
+	for pos < limit && c.pos <= d.inEnd {
+		posState := uint32(pos) & d.posMask & posStateMask
+		var isMatch bool
+		if isMatch, c = c.bit(in, &d.isMatch[state&stateMask][posState]); !isMatch {
 			tree := &d.literals[(uint32(pos)&d.literalMask<<d.lc|prev>>(8-d.lc))&(literalCoders-1)]
 			if state < literalStates {
-				prev, rng, code, ip = literal(tree, in, rng, code, ip)
+				prev, c = c.literal(in, tree)
 				state = max(state, 3) - 3
 			} else {
-				prev, rng, code, ip = matchedLiteral(tree, w.at(pos, d.distances[0]), in, rng, code, ip)
+				prev, c = c.matchedLiteral(in, tree, w.at(pos, d.distances[0]))
 				state -= 3
-				if state > 6 {
+				if state >= literalStates {
 					state -= 3
 				}
 			}
@@ -161,10 +146,8 @@ func (d *lzma) run(w *window, in *inputBuffer, limit int) bool {
 			pos++
 			continue
 		}
-		*prob = uint16(p - p>>probMove)
-		d.rng, d.code, d.in, d.state = rng-bound, code-bound, ip, state
-		n := d.match(in, uint32(pos)&d.posMask&posStateMask)
-		rng, code, ip, state = d.rng, d.code, d.in, d.state
+		var n int
+		n, state, c = d.match(in, c, state, posState)
 		dist := d.distances[0]
 		switch {
 		case uint(dist) < uint(pos) && dist < w.dict && n <= limit-pos:
@@ -180,70 +163,6 @@ func (d *lzma) run(w *window, in *inputBuffer, limit int) bool {
 		prev = uint32(buf[pos-1])
 	}
 	w.pos = pos
-	d.rng, d.code, d.in, d.state = rng, code, ip, state
-	return ip <= d.inEnd
-}
-
-// literal decodes a byte. The two candidates for the next probability are read
-// before it is known which of them it is: the processor would wait for one.
-func literal(tree *literalTree, in *inputBuffer, rng, code uint32, ip int) (symbol, rng2, code2 uint32, ip2 int) {
-	symbol = 1
-	p := uint32(tree[1])
-	for symbol < literalTop {
-		low, next := uint32(tree[2*symbol]), uint32(tree[2*symbol+1])
-		if rng < rangeTop {
-			rng <<= 8
-			code = code<<8 | uint32(in[ip])
-			ip++
-		}
-		bound := rng >> probBits * p
-		zero := uint32(0)
-		less := code - bound
-		rng -= bound
-		if code < bound {
-			next = low
-			zero = 1
-			rng = bound
-			less = code
-		}
-		code = less
-		tree[symbol] = uint16(p - uint32(int32(p-(probMax-31)&-zero)>>probMove))
-		symbol = 2*symbol + 1 - zero
-		p = next
-	}
-	return symbol & (literalTop - 1), rng, code, ip
-}
-
-// matchedLiteral decodes a byte behind a match. As long as its bits are those of
-// the byte that the match would have had here, they have probabilities apart.
-func matchedLiteral(tree *literalTree, matched uint32, in *inputBuffer, rng, code uint32, ip int) (symbol, rng2, code2 uint32, ip2 int) {
-	symbol = 1
-	offset := uint32(literalMatched)
-	for symbol < literalTop {
-		matched <<= 1
-		bit := matched & offset
-		prob := &tree[offset+bit+symbol]
-		p := uint32(*prob)
-		offset ^= bit
-		if rng < rangeTop {
-			rng <<= 8
-			code = code<<8 | uint32(in[ip])
-			ip++
-		}
-		bound := rng >> probBits * p
-		zero := uint32(0)
-		less := code - bound
-		rng -= bound
-		if code < bound {
-			zero = 1
-			rng = bound
-			less = code
-			bit = offset
-		}
-		code = less
-		*prob = uint16(p - uint32(int32(p-(probMax-31)&-zero)>>probMove))
-		symbol = 2*symbol + 1 - zero
-		offset = bit
-	}
-	return symbol & (literalTop - 1), rng, code, ip
+	d.coder, d.state = c, state
+	return c.pos <= d.inEnd
 }
