@@ -229,3 +229,19 @@ func TestBeforeWriteFindsOut(t *testing.T) {
 		}
 	})
 }
+
+// TestPartitionZero: a slot that is no partition is numbered by its name, and
+// the first loop device is number 0.
+func TestPartitionZero(t *testing.T) {
+	vars := shipped()
+	vars["mender_boot_part"], vars["mender_boot_part_hex"] = "0", "0"
+	store, _ := openFiles(t, vars, true)
+	m := bootenv.NewMender(store, bootenv.Parts{A: 0, B: 1}, bootenv.A)
+	if s, err := m.State(t.Context()); err != nil || s.Phase != bootenv.Steady {
+		t.Errorf("State = %+v, %v, want steady", s, err)
+	}
+	same := bootenv.NewMender(store, bootenv.Parts{}, bootenv.A)
+	if _, err := same.State(t.Context()); !errors.Is(err, bootenv.ErrMismatch) {
+		t.Errorf("State with two slots of one number: %v, want ErrMismatch", err)
+	}
+}

@@ -98,7 +98,7 @@ func inForce(h Health) string {
 
 // decide is the table above, with everything that may be wrong. It is pure.
 func (m *Mender) decide(vars map[string]string) (State, error) {
-	if m.parts.A < 1 || m.parts.B < 1 || m.parts.A == m.parts.B {
+	if m.parts.A < 0 || m.parts.B < 0 || m.parts.A == m.parts.B {
 		return State{}, fmt.Errorf("slot A is partition %d, slot B is partition %d: %w", m.parts.A, m.parts.B, ErrMismatch)
 	}
 	part, err := m.part(vars)
