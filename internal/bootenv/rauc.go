@@ -397,6 +397,14 @@ func (r *RAUC) good(s Slot, attempts uint64) []Var {
 	return []Var{{r.name(s) + "_OK", strconv.FormatUint(min(attempts, 1), 10)}, {r.name(s) + "_TRY", "0"}}
 }
 
+// TrialNamed reports whether variables of Mender's or of RAUC's kind name a
+// trial, armed or running. It is a hint for those who do not know which slot
+// runs; [Loader.State] decides.
+func TrialNamed(vars map[string]string) bool {
+	trial := vars[varTrial]
+	return vars[varUpgrade] == "1" || trial != "" && trial != noTrial
+}
+
 // BootMarker is a [Loader] whose boot loader gives up a slot, a permanent one
 // too, unless its starts are reported.
 type BootMarker interface {

@@ -56,6 +56,23 @@ type Device struct {
 
 // Open reads the configuration. It locks and writes nothing.
 func Open(opts Options) (*Device, error) {
+	d, err := openMender(opts)
+	if err != nil {
+		return nil, err
+	}
+	agentFile := opts.AgentFile
+	if agentFile == "" {
+		agentFile = d.Path(config.DefaultAgentFile)
+	}
+	if d.Agent, err = config.LoadAgent(agentFile, opts.AgentFile != ""); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// openMender is Open without the agent's own configuration, in place of which
+// it has the default one.
+func openMender(opts Options) (*Device, error) {
 	for _, path := range []*string{&opts.Root, &opts.DataDir, &opts.ConfigDir, &opts.ShareDir} {
 		if *path == "" {
 			continue
@@ -66,7 +83,7 @@ func Open(opts Options) (*Device, error) {
 		}
 		*path = abs
 	}
-	d := &Device{opts: opts}
+	d := &Device{Agent: config.DefaultAgent(), opts: opts}
 	files := config.Files{
 		Main: opts.ConfigFile, MainRequired: opts.ConfigFile != "",
 		Fallback: opts.FallbackFile, FallbackRequired: opts.FallbackFile != "",
@@ -79,13 +96,6 @@ func Open(opts Options) (*Device, error) {
 	}
 	var err error
 	if d.Mender, err = config.LoadMender(files); err != nil {
-		return nil, err
-	}
-	agentFile := opts.AgentFile
-	if agentFile == "" {
-		agentFile = d.Path(config.DefaultAgentFile)
-	}
-	if d.Agent, err = config.LoadAgent(agentFile, opts.AgentFile != ""); err != nil {
 		return nil, err
 	}
 	return d, nil
@@ -222,6 +232,7 @@ func (d *Device) Engine(store install.Store) (*install.Engine, error) {
 		RunningName: name,
 		BootID:      d.bootID(),
 		SkipVerify:  !d.Agent.VerifyWritten,
+		BlackBox:    blackBox{d},
 		Now:         time.Now,
 	}
 	if d.opts.UnmountTarget {

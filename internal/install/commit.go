@@ -143,7 +143,7 @@ func (e *Engine) finishCommit(ctx context.Context, r state.Record) error {
 	r.Installed = p.ManifestDigest
 	delete(r.Failed, p.ManifestDigest)
 	r.Pending, r.Attempt = nil, nil
-	return errors.Join(lateErr, e.Store.Save(r))
+	return errors.Join(lateErr, e.saveClosed(r))
 }
 
 // moduleName is the payload type of an update by an update module, else "".
@@ -321,5 +321,5 @@ func (e *Engine) fail(ctx context.Context, r state.Record) error {
 			err = errors.Join(ErrNotRolledBack, err)
 		}
 	}
-	return errors.Join(err, e.Store.Save(r))
+	return errors.Join(err, e.saveClosed(r))
 }

@@ -75,6 +75,16 @@ type Modules interface {
 	Cleanup(ctx context.Context, payloadType string) error
 }
 
+// BlackBox tells what a trial boot left behind for the system that runs after
+// it.
+type BlackBox interface {
+	// Explain returns in one line what is known of the trial of p, "" if
+	// nothing is.
+	Explain(p state.Pending) string
+	// Forget is called when the record on the medium closes the update.
+	Forget() error
+}
+
 // Target is a slot open for writing. Sync returns when the medium has
 // everything; Verify reads back what was written.
 type Target interface {
@@ -131,6 +141,8 @@ type Engine struct {
 	// StopBefore are the states, of [StopStates], before which the run ends
 	// with [ErrStopped] for a later [Engine.Resume]. Optional.
 	StopBefore []string
+	// BlackBox explains failed trials. Optional.
+	BlackBox BlackBox
 	// Report hears of progress. Optional.
 	Report func(Event)
 	// Now is the clock, for records that people read. It decides nothing.
@@ -215,6 +227,30 @@ func (e *Engine) report(ev Event) {
 	if e.Report != nil {
 		e.Report(ev)
 	}
+}
+
+// explain returns what the trial of p left behind, "" if nothing.
+func (e *Engine) explain(p state.Pending) string {
+	if e.BlackBox == nil {
+		return ""
+	}
+	return e.BlackBox.Explain(p)
+}
+
+// saveClosed closes an update: its record is gone with this write, and then the black
+// box is of no use any more. One that stays is replaced by the next update's,
+// and until then belongs to nothing that is pending.
+func (e *Engine) saveClosed(r state.Record) error {
+	if err := e.Store.Save(r); err != nil {
+		return err
+	}
+	if e.BlackBox == nil {
+		return nil
+	}
+	if err := e.BlackBox.Forget(); err != nil {
+		e.report(Event{Step: StepRecover, Detail: err.Error()})
+	}
+	return nil
 }
 
 // markFailed records that an artifact's trial failed, so that the same one is not

@@ -304,11 +304,16 @@ func (e *Engine) unwind(ctx context.Context, r state.Record) error {
 // closeFailed is closeUpdate with the reason why: [ErrTrialFailed], or
 // [ErrInterrupted] with [ErrRolledBack] or [ErrNotRolledBack].
 func (e *Engine) closeFailed(ctx context.Context, st status) error {
+	why := e.explain(*st.record.Pending) // closing it empties the black box
 	err := e.closeUpdate(ctx, st)
-	if st.record.Pending.Slotted() {
-		return errors.Join(ErrTrialFailed, err)
+	if !st.record.Pending.Slotted() {
+		return errors.Join(ErrInterrupted, undone(err))
 	}
-	return errors.Join(ErrInterrupted, undone(err))
+	failed := ErrTrialFailed
+	if why != "" {
+		failed = fmt.Errorf("%w: %s", ErrTrialFailed, why)
+	}
+	return errors.Join(failed, err)
 }
 
 // closeUpdate ends an update that did not make it. Of a slot: the old one runs.
@@ -328,7 +333,11 @@ func (e *Engine) closeUpdate(ctx context.Context, st status) error {
 		return err
 	}
 	if waiting(&p) || committing(p.InState) { // it had its trial
-		e.markFailed(&r, &p, "the new system did not come up or was not committed, and the boot loader went back")
+		reason := "the new system did not come up or was not committed, and the boot loader went back"
+		if why := e.explain(p); why != "" {
+			reason += ": " + why
+		}
+		e.markFailed(&r, &p, reason)
 	}
 	late := p.InState == state.ArtifactFailureEnter || p.InState == state.Cleanup
 	if !late || p.ManifestDigest == "" {
