@@ -3,9 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/usb-updater/usb-updater/internal/device"
@@ -20,10 +17,25 @@ const bootCheckWait = time.Minute
 
 // bootCheck runs once after each boot:
 //
-//	recover → (trial boot) → health → commit
-//	                                → or rollback → reboot
+//	recover → (trial boot) → settle → health → commit
+//	                                         → or rollback → reboot
+//
+// A trial that it cannot judge, whatever the reason is, ends as well: see
+// [agent.leaveTrial]. Only a signal leaves it open, for that is the reboot
+// itself, or the unit's time limit after which systemd starts give-up.
 func (a *agent) bootCheck(ctx context.Context) (report.Code, error) {
 	a.lockWait = bootCheckWait
+	if a.giveUp {
+		return a.leaveTrial(ctx, errors.New("the boot check did not come to an end"), report.NothingToDo)
+	}
+	code, err := a.checkBoot(ctx)
+	if err == nil || ctx.Err() != nil || a.leaving || quiet(code) {
+		return code, err
+	}
+	return a.leaveTrial(ctx, err, code)
+}
+
+func (a *agent) checkBoot(ctx context.Context) (report.Code, error) {
 	d, err := device.Open(a.opts)
 	if err != nil {
 		return report.ConfigFailed, err
@@ -43,20 +55,20 @@ func (a *agent) bootCheck(ctx context.Context) (report.Code, error) {
 			if err != nil {
 				return report.BootEnvFailed, err
 			}
-			return report.NothingToDo, nil
+			return a.nothingOpen(d)
 		case install.ActionReboot:
 			return report.Pending, errors.New("an update waits for the reboot")
 		case install.ActionResume:
 			return report.Pending, errors.New("an update was stopped before its installation: mender resume or mender rollback ends it")
 		case install.ActionFinish:
-			res.code, res.err = report.OK, err
+			res.code, res.err = finished(err), err
 		case install.ActionFail:
 			res.code, res.err = report.TrialFailed, err
 			if errors.Is(err, install.ErrInterrupted) {
 				res.code = report.ModuleFailed
 			}
 		case install.ActionDecide:
-			res.code, res.err = a.judge(ctx, d, e)
+			res.code, res.err = a.judge(ctx, d, e, before)
 		case install.ActionRollback:
 			res.code, res.err = report.TrialFailed, err
 		default:
@@ -64,51 +76,77 @@ func (a *agent) bootCheck(ctx context.Context) (report.Code, error) {
 		}
 		a.remember(d, store, res)
 		if action == install.ActionRollback || errors.Is(res.err, install.ErrRolledBack) && action != install.ActionFail && undoneByReboot(before) {
-			if _, err := a.reboot(d, "return to the previous system", ""); err != nil {
-				return res.code, errors.Join(res.err, err)
-			}
+			_, err := a.reboot(d, "return to the previous system", "")
+			a.leaving = true
+			return res.code, errors.Join(res.err, err)
 		}
 		return res.code, res.err
 	})
 }
 
-// judge decides about a trial boot.
-func (a *agent) judge(ctx context.Context, d *device.Device, e *install.Engine) (report.Code, error) {
-	verdict, err := health.Check{Dir: d.Path(d.Agent.HealthDir), Timeout: d.Agent.HealthTimeout()}.Run(ctx)
-	if err != nil {
-		// Not a verdict about the release: the check itself could not run.
-		// The trial stays open, and the boot loader ends it at the next boot.
-		return report.Failed, err
+// nothingOpen ends the check of a boot that is no trial. A configuration that
+// could not judge one is told now, and not when it is needed.
+func (a *agent) nothingOpen(d *device.Device) (report.Code, error) {
+	if _, err := checker(d); err != nil {
+		return report.ConfigFailed, err
 	}
-	for _, name := range verdict.Ran {
-		a.log.Info().Str("check", filepath.Base(name)).Msg("health check ran")
+	return report.NothingToDo, nil
+}
+
+// closeFirst closes what the last boot left open, if it needs no decision, and
+// keeps how that ended. A run does so before it looks at a stick: otherwise
+// nobody would learn why the trial failed.
+func (a *agent) closeFirst(ctx context.Context, d *device.Device, e *install.Engine, store *state.Store) {
+	action, before, err := e.Inspect(ctx)
+	if err != nil || action != install.ActionFail && action != install.ActionFinish {
+		return // told by what the run does next
 	}
-	if !verdict.Passed {
-		reason := fmt.Sprintf("health check %s failed: %s", filepath.Base(verdict.Failed), strings.TrimSpace(verdict.Reason))
-		if lines := strings.Fields(verdict.Output); len(lines) > 0 {
-			reason += fmt.Sprintf(": %.200s", strings.Join(lines, " "))
-		}
-		if _, err := e.Rollback(ctx, reason); err != nil {
-			return codeOf(err, report.HealthFailed), errors.Join(errors.New(reason), err, install.ErrRolledBack)
-		}
-		return report.HealthFailed, errors.Join(errors.New(reason), install.ErrRolledBack)
+	_, err = e.Recover(ctx)
+	res := result{code: finished(err), artifact: nameOf(before), err: err}
+	if action == install.ActionFail {
+		res.code = report.TrialFailed
+		a.log.Warn().Err(err).Str("artifact", res.artifact).Msg("the last trial failed")
 	}
-	if len(verdict.Ran) == 0 {
-		a.log.Warn().Str("dir", d.Agent.HealthDir).Msg("no health check is configured: that the system came up is all that is known")
-	}
-	switch err := e.Commit(ctx); {
+	a.remember(d, store, res)
+}
+
+// finished is the code of a commit that an interruption had left open.
+func finished(err error) report.Code {
+	switch {
 	case err == nil:
+		return report.OK
 	case errors.Is(err, install.ErrCommittedWithErrors):
-		return report.CommittedWithErrors, err
-	case errors.Is(err, install.ErrNotRolledBack):
-		return report.ModuleFailed, err
-	case errors.Is(err, install.ErrRolledBack):
-		return report.HealthFailed, err
+		return report.CommittedWithErrors
 	default:
-		return codeOf(err, report.Failed), err
+		return codeOf(err, report.StateFailed)
 	}
-	a.log.Info().Msg("committed: the update is permanent")
-	return report.OK, nil
+}
+
+// checker makes the health checks that the device is configured for.
+func checker(d *device.Device) (*health.Checker, error) {
+	h := d.Agent.Health
+	c := health.Config{
+		Dir:              d.Path(d.Agent.HealthDir),
+		Timeout:          d.Agent.HealthTimeout(),
+		RequiredUnits:    h.RequiredUnits,
+		Stable:           time.Duration(h.StableSeconds) * time.Second,
+		AllowFailedUnits: h.AllowFailedUnits,
+		TCP:              h.TCP,
+		HTTP:             h.HTTP,
+		Settle:           time.Duration(h.SettleSeconds) * time.Second,
+		MinUptime:        time.Duration(h.MinUptimeSeconds) * time.Second,
+	}
+	if d.Simulated() {
+		c.NoSystemd = "a simulated device has no systemd"
+	}
+	for _, f := range h.Files {
+		c.Files = append(c.Files, health.File{Path: d.Path(f.Path), Contains: f.Contains})
+	}
+	k, err := health.New(c)
+	if err != nil {
+		return nil, err
+	}
+	return k, nil
 }
 
 // undoneByReboot tells whether a rollback takes effect with a reboot only. That

@@ -12,7 +12,7 @@ import (
 func (x *doctor) healthChecks() {
 	const check = "health checks"
 	dir := x.device.Path(x.device.Agent.HealthDir)
-	names, problems, err := health.Check{Dir: dir}.Inspect()
+	names, problems, err := health.Inspect(dir)
 	if err != nil {
 		x.fail(check, "A trial cannot be judged, so no update would be committed.", err)
 		return

@@ -49,6 +49,9 @@ type agent struct {
 	opts   device.Options
 	json   bool
 	dryRun bool
+	giveUp bool
+	// leaving: the trial was rolled back, and all that is left is the reboot.
+	leaving bool
 	// lockWait is how long to wait for another run to end.
 	lockWait time.Duration
 	check    checkOptions
@@ -146,6 +149,7 @@ func (a *agent) parse(args []string, stderr io.Writer) (verb, error) {
 	fs.StringVar(&a.opts.DataDir, "data", "", "")
 	fs.BoolVar(&a.json, "json", false, "")
 	fs.BoolVar(&a.dryRun, "dry-run", false, "")
+	fs.BoolVar(&a.giveUp, "give-up", false, "")
 	fs.Func("key", "", func(name string) error { a.check.keys = append(a.check.keys, name); return nil })
 	fs.StringVar(&a.check.deviceType, "device-type", "", "")
 	fs.StringVar(&a.check.provides, "provides", "", "")
@@ -230,6 +234,7 @@ Options:
   --mender-config FILE   Mender's configuration (/etc/mender/mender.conf)
   --data DIR             Mender's data directory (/var/lib/mender)
   --dry-run              run: decide, but write nothing
+  --give-up              boot-check: check nothing; if a trial is open, roll it back and reboot
   --json                 list, status, check, doctor: print JSON
   --key FILE             check: a public key that must have signed; may be repeated
   --device-type TYPE     check: the device's type

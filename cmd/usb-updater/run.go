@@ -30,8 +30,11 @@ func (a *agent) update(ctx context.Context) (report.Code, error) {
 			if action, _, err := e.Inspect(ctx); err != nil || action != install.ActionNone {
 				return codeOf(err, report.Pending), errors.Join(err, errors.New("dry run: an update is not closed yet: "+action.String()))
 			}
-		} else if err := e.Ready(ctx); err != nil {
-			return a.notReady(d, store, err)
+		} else {
+			a.closeFirst(ctx, d, e, store)
+			if err := e.Ready(ctx); err != nil {
+				return a.notReady(d, store, err)
+			}
 		}
 		self, err := a.profile(d, e.Slots)
 		if err != nil {
@@ -65,11 +68,11 @@ func (a *agent) update(ctx context.Context) (report.Code, error) {
 			a.log.Info().Str("artifact", chosen.header.Name).Msg("dry run: this artifact would be installed")
 			return report.OK, nil
 		}
-		code, out, err := a.install(ctx, e, plan)
+		code, out, err := a.install(ctx, d, e, plan)
 		if err == nil && !out.Committed && !out.NeedsReboot {
 			// What an update module installed takes effect at once, and is
 			// judged at once. A slot comes here after its reboot, in boot-check.
-			code, err = a.judge(ctx, d, e)
+			code, err = a.judgePending(ctx, d, e, store)
 		}
 		a.remember(d, store, result{code: code, artifact: chosen.header.Name, err: err})
 		if err != nil || !out.NeedsReboot {
@@ -98,7 +101,7 @@ func (a *agent) notReady(d *device.Device, store *state.Store, err error) (repor
 
 // install writes the slot and arms the boot loader for it, or has the update
 // module install its payload.
-func (a *agent) install(ctx context.Context, e *install.Engine, plan *install.Plan) (report.Code, install.Outcome, error) {
+func (a *agent) install(ctx context.Context, d *device.Device, e *install.Engine, plan *install.Plan) (report.Code, install.Outcome, error) {
 	h := plan.Header()
 	where, otherwise := plan.Target.String(), report.SlotFailed
 	if !plan.Slotted() {
@@ -113,6 +116,9 @@ func (a *agent) install(ctx context.Context, e *install.Engine, plan *install.Pl
 	}
 	if plan.Slotted() {
 		otherwise = report.BootEnvFailed
+		if err := d.StartBlackBox(fmt.Sprintf("%x", h.ManifestDigest)); err != nil {
+			a.log.Warn().Err(err).Msg("a failed trial may not be able to say why")
+		}
 	}
 	out, err := e.Arm(ctx, written)
 	switch {

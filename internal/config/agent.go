@@ -64,6 +64,12 @@ type Agent struct {
 	// GRUBEnvFile is the environment block of rauc-grub; "" looks in the usual
 	// places.
 	GRUBEnvFile string
+
+	// HealthDeadlineSeconds is how long the checks of a trial boot may fail
+	// before that is the verdict. With 0 they run once.
+	HealthDeadlineSeconds int
+	// Health are the checks besides those of HealthDir.
+	Health Health
 }
 
 // BootLoaderAuto lets the device say which boot loader it has.
@@ -92,6 +98,8 @@ func DefaultAgent() Agent {
 		BootLoader:               BootLoaderAuto,
 		BootLoaderTimeoutSeconds: 30,
 		RAUCNames:                []string{"A", "B"},
+		HealthDeadlineSeconds:    120,
+		Health:                   defaultHealth(),
 	}
 }
 
@@ -120,7 +128,10 @@ func (a Agent) check() error {
 	case !filepath.IsAbs(a.HealthDir):
 		return fmt.Errorf("\"HealthDir\" is %q, want an absolute path", a.HealthDir)
 	}
-	return a.checkBootLoader()
+	if err := a.checkBootLoader(); err != nil {
+		return err
+	}
+	return a.checkHealth()
 }
 
 func (a Agent) checkBootLoader() error {

@@ -8,11 +8,11 @@ import (
 	"github.com/usb-updater/usb-updater/internal/runner"
 )
 
-// Inspect tells which checks a run would start, and why others would fail
-// before they start, one phrase each. It runs nothing. The error means that
-// the directory cannot be read.
-func (c Check) Inspect() (names, problems []string, err error) {
-	names, err = c.list()
+// Inspect tells which executables of a directory a run would start, and why
+// others would fail before they start, one phrase each. It runs nothing. The
+// error means that the directory cannot be read.
+func Inspect(dir string) (names, problems []string, err error) {
+	names, err = list(dir)
 	if err != nil {
 		return nil, nil, fmt.Errorf("health check: %w", err)
 	}
@@ -20,9 +20,10 @@ func (c Check) Inspect() (names, problems []string, err error) {
 		return nil, nil, nil
 	}
 	for _, name := range append([]string{"."}, names...) {
-		reason := c.distrust(name)
+		path := filepath.Join(dir, name)
+		reason := distrust(path)
 		if reason == "" && name != "." {
-			reason = c.unfit(name)
+			reason = unfit(path)
 		}
 		if reason != "" {
 			problems = append(problems, runner.Printable(name)+" "+reason)
@@ -32,8 +33,8 @@ func (c Check) Inspect() (names, problems []string, err error) {
 }
 
 // unfit says why a check cannot be started, or "".
-func (c Check) unfit(name string) string {
-	info, err := os.Stat(filepath.Join(c.Dir, name))
+func unfit(path string) string {
+	info, err := os.Stat(path)
 	switch {
 	case err != nil:
 		return "cannot be looked at"

@@ -273,7 +273,7 @@ func (d *demo) image(name, check string) (string, error) {
 `, Mode: 0o644},
 		"etc/mender/artifact-verify-key.pem":         {Content: string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})), Mode: 0o644},
 		"etc/usb-updater/health.d/10-services":       {Content: "#!/bin/sh\n" + check + "\n", Mode: 0o755},
-		"etc/usb-updater/usb-updater.conf":           {Content: "{\"Reboot\": \"auto\"}\n", Mode: 0o644},
+		"etc/usb-updater/usb-updater.conf":           {Content: "{\"Reboot\": \"auto\", \"HealthDeadlineSeconds\": 0}\n", Mode: 0o644},
 		"usr/share/" + name + "/contents-of-" + name: {Content: strings.Repeat(name+"\n", 1<<16), Mode: 0o644},
 	}}.Image(path, imageSize)
 }

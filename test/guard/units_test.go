@@ -74,3 +74,36 @@ func TestSandboxLeavesTheDevices(t *testing.T) {
 		}
 	}
 }
+
+// TestTrialDoesNotStayOpen: each way in which the boot check can end without a
+// verdict leads to the unit that leaves the trial, and nothing reboots on its
+// own account.
+func TestTrialDoesNotStayOpen(t *testing.T) {
+	for unit, want := range map[string][]string{
+		"usb-updater-boot.service": {
+			"OnFailure=usb-updater-boot-failed.service", "JobTimeoutSec=", "TimeoutStartSec=", "Type=oneshot",
+			"WantedBy=multi-user.target", "Also=usb-updater-boot-failed.service",
+		},
+		"usb-updater-boot-failed.service": {
+			"ExecStart=/usr/bin/usb-updater boot-check --give-up", "DefaultDependencies=no", "Conflicts=shutdown.target",
+			"TimeoutStartSec=", "WantedBy=emergency.target",
+		},
+		"usb-updater@.service": {"After=dev-%i.device local-fs.target usb-updater-boot.service"},
+	} {
+		b, err := os.ReadFile(filepath.Join(root, "systemd", unit))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := "\n" + string(b)
+		for _, line := range want {
+			if !strings.Contains(text, "\n"+line) {
+				t.Errorf("%s lacks %s", unit, line)
+			}
+		}
+		for _, action := range []string{"FailureAction=", "JobTimeoutAction=", "StartLimitAction=", "SuccessAction="} {
+			if strings.Contains(text, "\n"+action) {
+				t.Errorf("%s has %s, which also reboots a system that was committed", unit, action)
+			}
+		}
+	}
+}
