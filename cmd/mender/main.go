@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"regexp"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -182,17 +181,17 @@ func (p *program) print(format string, args ...any) {
 	_, _ = fmt.Fprintf(p.stdout, format, args...)
 }
 
-var dotted = regexp.MustCompile(`^\d+\.\d+\.\d+`)
-
 // plainVersion makes the first word of --version a dotted number, which is
 // what scripts look for.
 func plainVersion(v string) string {
 	v = strings.TrimPrefix(v, "v")
-	if !dotted.MatchString(v) {
+	if parts := strings.SplitN(v, ".", 3); len(parts) < 3 || !isNumber(parts[0]) || !isNumber(parts[1]) || parts[2] == "" || !isNumber(parts[2][:1]) {
 		v = "0.0.0-" + v
 	}
 	return v
 }
+
+func isNumber(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
 
 const shortUsage = "usage: mender install FILE|URL | commit | rollback | resume | show-artifact | show-provides; mender --help\n"
 

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io"
-	"regexp"
 	"strings"
 )
 
@@ -24,10 +23,34 @@ const (
 	scriptsPrefix  = "scripts/"
 )
 
-// scriptName is what Mender's own readers run, without the names that are not a
-// plain file name. (source: Mender artifact format, "scripts")
-var scriptName = regexp.MustCompile(
-	`^Artifact(Install|Reboot|Commit|Rollback|RollbackReboot|Failure)_(Enter|Leave|Error)_[0-9][0-9](_[A-Za-z0-9_.,+-]+)?$`)
+// isScriptName reports whether s is the name of a state script that an artifact
+// may bring, "ArtifactInstall_Enter_00_text": what Mender's own readers run,
+// without the names that are not a plain file name.
+// (source: Mender artifact format, "scripts")
+func isScriptName(s string) bool {
+	state, rest, _ := strings.Cut(s, "_")
+	action, rest, _ := strings.Cut(rest, "_")
+	number, text, described := strings.Cut(rest, "_")
+	switch state {
+	case "ArtifactInstall", "ArtifactReboot", "ArtifactCommit", "ArtifactRollback", "ArtifactRollbackReboot", "ArtifactFailure":
+	default:
+		return false
+	}
+	switch action {
+	case "Enter", "Leave", "Error":
+	default:
+		return false
+	}
+	if len(number) != 2 || strings.Trim(number, "0123456789") != "" {
+		return false
+	}
+	for _, c := range []byte(text) {
+		if !isAlphanumeric(c) && !strings.ContainsRune("_.,+-", rune(c)) {
+			return false
+		}
+	}
+	return described == (text != "")
+}
 
 // readHeaderArchive reads the current outer entry, the header archive, and
 // verifies its checksum. Nothing of it is believed before.
@@ -109,7 +132,7 @@ func (h *headerFiles) take(t *tarReader, name string, version int) (err error) {
 }
 
 func (h *headerFiles) takeScript(t *tarReader, name string) error {
-	if !scriptName.MatchString(name) {
+	if !isScriptName(name) {
 		return malformed("not the name of a state script")
 	}
 	for _, s := range h.scripts {

@@ -3,10 +3,8 @@ package artifact
 import (
 	"crypto"
 	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
@@ -52,32 +50,13 @@ func parseKey(text []byte) (*Key, error) {
 	if block == nil {
 		return nil, errors.New("no PEM block")
 	}
-	var public any
-	var err error
 	switch block.Type {
 	case "PUBLIC KEY":
-		public, err = x509.ParsePKIXPublicKey(block.Bytes)
+		return parsePKIX(block.Bytes)
 	case "RSA PUBLIC KEY":
-		public, err = x509.ParsePKCS1PublicKey(block.Bytes)
+		return parsePKCS1(block.Bytes)
 	default:
 		return nil, fmt.Errorf("PEM block %s, want a public key", quote(block.Type))
-	}
-	if err != nil {
-		return nil, err
-	}
-	switch public := public.(type) {
-	case *rsa.PublicKey:
-		if bits := public.N.BitLen(); bits < minRSABits || bits > maxRSABits {
-			return nil, fmt.Errorf("RSA key of %d bits, want %d to %d", bits, minRSABits, maxRSABits)
-		}
-		return &Key{rsa: public}, nil
-	case *ecdsa.PublicKey:
-		if public.Curve != elliptic.P256() {
-			return nil, fmt.Errorf("ECDSA key on curve %s, want P-256", public.Curve.Params().Name)
-		}
-		return &Key{ecdsa: public}, nil
-	default:
-		return nil, fmt.Errorf("key type %T, want RSA or ECDSA", public)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"regexp"
 	"strings"
 )
 
@@ -79,7 +78,7 @@ func (m *manifest) add(name string, sum [32]byte) error {
 			return fault(Limit, "manifest lists more than %d payload files", maxFiles)
 		}
 		m.files = append(m.files, ManifestFile{Name: file, SHA256: sum})
-	case otherPayload.MatchString(name):
+	case isOtherPayload(name):
 		return fault(Unsupported, "artifacts with more than one payload are not supported")
 	default:
 		return malformed("manifest lists %s", quote(name))
@@ -87,8 +86,13 @@ func (m *manifest) add(name string, sum [32]byte) error {
 	return nil
 }
 
-// otherPayload matches the files of a second payload.
-var otherPayload = regexp.MustCompile(`^data/(000[1-9]|00[1-9]\d|0[1-9]\d\d|[1-9]\d{3})/`)
+// isOtherPayload reports whether name is a file of a second payload:
+// "data/0001/" to "data/9999/".
+func isOtherPayload(name string) bool {
+	number, _, found := strings.Cut(strings.TrimPrefix(name, "data/"), "/")
+	return strings.HasPrefix(name, "data/") && found && len(number) == 4 &&
+		strings.Trim(number, "0123456789") == "" && number != "0000"
+}
 
 // isFileName reports whether s may name a payload file: the characters that
 // Mender allows, and at least one that is not punctuation, which rules out "."

@@ -2,43 +2,100 @@ package policy
 
 import (
 	"cmp"
-	"regexp"
 	"strings"
 )
 
-// semantic matches a version of one to four numbers with an optional
-// pre-release and build part (source: Semantic Versioning 2.0.0, widened to
-// the one, two and four numbers that vendors use).
-var semantic = regexp.MustCompile(`^[vV]?(\d{1,18}(?:\.\d{1,18}){0,3})(?:-([0-9A-Za-z.-]+))?(?:\+[0-9A-Za-z.-]+)?$`)
+// version is a version of one to four numbers with an optional pre-release and
+// build part (source: Semantic Versioning 2.0.0, widened to the one, two and
+// four numbers that vendors use).
+type version struct {
+	numbers    []string
+	preRelease string
+}
 
-// tail finds a version at the end of an artifact name: "release-2",
-// "acme-os-v1.4.0-rc1", "factory_2024.06".
-var tail = regexp.MustCompile(`(?:^|[-_ ])([vV]?\d+(?:\.\d+)*(?:-(?:alpha|beta|rc|pre|dev)[0-9A-Za-z.-]*)?(?:\+[0-9A-Za-z.-]+)?)$`)
+// maxNumbers and maxDigits bound what counts as a version.
+const maxNumbers, maxDigits = 4, 18
+
+// parseVersion reads "v1.2.3-rc.1+build". The v may be missing.
+func parseVersion(s string) (version, bool) {
+	if s != "" && (s[0] == 'v' || s[0] == 'V') {
+		s = s[1:]
+	}
+	s, build, hasBuild := strings.Cut(s, "+")
+	s, pre, hasPre := strings.Cut(s, "-")
+	v := version{strings.Split(s, "."), pre}
+	if len(v.numbers) > maxNumbers || hasBuild && !isLabel(build) || hasPre && !isLabel(pre) {
+		return version{}, false
+	}
+	for _, n := range v.numbers {
+		if !isNumber(n) || len(n) > maxDigits {
+			return version{}, false
+		}
+	}
+	return v, true
+}
+
+// isLabel reports whether s can be a pre-release or build part.
+func isLabel(s string) bool {
+	return s != "" && strings.Trim(s, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-") == ""
+}
 
 // versionTail returns the version-like end of an artifact name, or the whole
-// name if it has none.
+// name if it has none: "2" of "release-2", "v1.4.0-rc1" of
+// "acme-os-v1.4.0-rc1", "2024.06" of "factory_2024.06".
 func versionTail(name string) string {
-	if m := tail.FindStringSubmatch(name); m != nil {
-		return m[1]
+	for i := range len(name) {
+		if (i == 0 || strings.IndexByte("-_ ", name[i-1]) >= 0) && isTail(name[i:]) {
+			return name[i:]
+		}
 	}
 	return name
+}
+
+// isTail reports whether s reads like a version. What follows a dash must say
+// that it is a pre-release: "2" of "3-2" is one, "3-2" is not.
+func isTail(s string) bool {
+	if s != "" && (s[0] == 'v' || s[0] == 'V') {
+		s = s[1:]
+	}
+	s, build, hasBuild := strings.Cut(s, "+")
+	s, pre, hasPre := strings.Cut(s, "-")
+	if hasBuild && !isLabel(build) || hasPre && !isPreRelease(pre) {
+		return false
+	}
+	for n := range strings.SplitSeq(s, ".") {
+		if !isNumber(n) {
+			return false
+		}
+	}
+	return true
+}
+
+func isPreRelease(s string) bool {
+	for _, word := range []string{"alpha", "beta", "rc", "pre", "dev"} {
+		if strings.HasPrefix(s, word) {
+			return isLabel(s)
+		}
+	}
+	return false
 }
 
 // Compare orders two versions as Semantic Versioning does: -1, 0 or +1. It
 // returns false when one of them is no such version, because then the order
 // means nothing that a refusal could rest on.
 func Compare(a, b string) (int, bool) {
-	ma, mb := semantic.FindStringSubmatch(a), semantic.FindStringSubmatch(b)
-	if ma == nil || mb == nil {
+	va, okA := parseVersion(a)
+	vb, okB := parseVersion(b)
+	if !okA || !okB {
 		return 0, false
 	}
-	na, nb := strings.Split(ma[1], "."), strings.Split(mb[1], ".")
+	na, nb := va.numbers, vb.numbers
 	for i := range max(len(na), len(nb)) {
 		if c := compareNumbers(at(na, i, "0"), at(nb, i, "0")); c != 0 {
 			return c, true
 		}
 	}
-	return comparePreRelease(ma[2], mb[2]), true
+	return comparePreRelease(va.preRelease, vb.preRelease), true
 }
 
 // comparePreRelease: none is higher than any; else identifier by identifier,
@@ -83,7 +140,8 @@ func rank(a, b string) int {
 	if ok {
 		return c
 	}
-	va, vb := semantic.MatchString(a), semantic.MatchString(b)
+	_, va := parseVersion(a)
+	_, vb := parseVersion(b)
 	if va != vb { // a version beats what is none
 		if va {
 			return 1

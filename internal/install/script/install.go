@@ -49,7 +49,7 @@ func validate(version int, scripts []Script) error {
 	seen := make(map[string]bool, len(scripts))
 	for _, s := range scripts {
 		switch {
-		case !artifactName.MatchString(s.Name):
+		case !isArtifactName(s.Name):
 			return fmt.Errorf("%s is not the name of a state script", quote(s.Name))
 		case seen[s.Name]:
 			return fmt.Errorf("%s occurs twice", quote(s.Name))

@@ -1,29 +1,50 @@
 package script
 
 import (
-	"regexp"
 	"strings"
 )
 
-var (
-	// fileName is the exact rule for a file of a script directory.
-	fileName = regexp.MustCompile(`^([A-Za-z]+)_(Enter|Leave|Error)_[0-9][0-9](_\S+)?$`)
-	// artifactName is the rule for what an artifact may bring: it has states of
-	// its own, and names that are safe to print and to create.
-	artifactName = regexp.MustCompile(
-		`^Artifact(Install|Reboot|Commit|Rollback|RollbackReboot|Failure)_(Enter|Leave|Error)_[0-9][0-9](_[A-Za-z0-9_.,+-]+)?$`)
-)
+// parseName splits the name of a file of a script directory,
+// "ArtifactInstall_Enter_00_text", by the exact rule. text is "" if there is
+// none.
+func parseName(name string) (state, action, text string, ok bool) {
+	state, rest, _ := strings.Cut(name, "_")
+	action, rest, _ = strings.Cut(rest, "_")
+	number, text, described := strings.Cut(rest, "_")
+	ok = state != "" && !strings.ContainsFunc(state, func(r rune) bool { return !isLetter(r) }) &&
+		(action == "Enter" || action == "Leave" || action == "Error") &&
+		len(number) == 2 && strings.Trim(number, "0123456789") == "" &&
+		described == (text != "") && !strings.ContainsAny(text, " \t\n\v\f\r")
+	return state, action, text, ok
+}
+
+func isLetter(r rune) bool { return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' }
+
+// isArtifactName is the rule for what an artifact may bring: it has states of
+// its own, and names that are safe to print and to create.
+func isArtifactName(name string) bool {
+	state, _, text, ok := parseName(name)
+	switch state {
+	case "ArtifactInstall", "ArtifactReboot", "ArtifactCommit", "ArtifactRollback", "ArtifactRollbackReboot", "ArtifactFailure":
+	default:
+		return false
+	}
+	return ok && !strings.ContainsFunc(text, func(r rune) bool {
+		return !isLetter(r) && !strings.ContainsRune("0123456789_.,+-", r)
+	})
+}
 
 // belongs reports whether a file is a script of the state and action.
 func belongs(name, state, action string) bool {
-	m := fileName.FindStringSubmatch(name)
-	return m != nil && m[1] == state && m[2] == action
+	s, a, _, ok := parseName(name)
+	return ok && s == state && a == action
 }
 
 // nearMiss reports whether a file looks as if it was meant to be a script of
 // the state and action, but is none at all: ArtifactInstall_Enter_00.sh.
 func nearMiss(name, state, action string) bool {
-	return !fileName.MatchString(name) &&
+	_, _, _, ok := parseName(name)
+	return !ok &&
 		strings.Contains(strings.ToLower(name), strings.ToLower(state+"_"+action))
 }
 
