@@ -119,10 +119,13 @@ func TestCorpusOnBlockDevices(t *testing.T) {
 	for _, row := range c.rows {
 		t.Run(strings.TrimSuffix(row["file"], ".mender"), func(t *testing.T) {
 			c.reset(t, d, row)
-			if row["verdict"] == "valid" && row["ptype"] == "rootfs-image" {
-				c.accept(t, d, row)
-			} else {
+			switch {
+			case row["verdict"] != "valid":
 				c.refuse(t, d, row)
+			case row["ptype"] == "rootfs-image":
+				c.accept(t, d, row)
+			default:
+				c.acceptOther(t, d, row)
 			}
 			tally[row["verdict"]+" "+row["phase"]]++
 		})
@@ -167,6 +170,11 @@ func (c *corpus) reset(t *testing.T, d *sim.Device, row map[string]string) {
 	} {
 		put(t, filepath.Join(d.Dir, name), []byte(content))
 	}
+	module := filepath.Join(d.Dir, "usr/share/mender/modules/v3/test-module")
+	put(t, module, []byte(testModule))
+	if err := os.Chmod(module, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	for _, name := range keys {
 		text, err := os.ReadFile(filepath.Join(c.dir, "keys", filepath.Base(name)))
 		if errors.Is(err, os.ErrNotExist) {
@@ -183,6 +191,10 @@ func (c *corpus) reset(t *testing.T, d *sim.Device, row map[string]string) {
 	runs(t, d, 2, "boot-1")
 	c.seed(t, d)
 }
+
+// testModule is the corpus device's only update module. It keeps nothing, has
+// no way back and asks for no reboot.
+const testModule = "#!/bin/sh\nexit 0\n"
 
 // seed commits the provides of the corpus' device.
 func (c *corpus) seed(t *testing.T, d *sim.Device) {
@@ -286,6 +298,26 @@ func (c *corpus) accept(t *testing.T, d *sim.Device, row map[string]string) {
 	}
 	if got := strings.TrimSpace(command(t, filepath.Join(programs(t), "mender"), "--root", d.Dir, "show-artifact")); got != row["artifact_name"] {
 		t.Errorf("show-artifact = %q, want %q", got, row["artifact_name"])
+	}
+}
+
+// acceptOther installs what is no image: by the update module, or nothing but
+// names. Both are permanent at once, and the slot has no part in it.
+func (c *corpus) acceptOther(t *testing.T, d *sim.Device, row map[string]string) {
+	t.Helper()
+	slot, env := sum(t, d.Slot(3), c.slotSize), printenv(t, d)
+	code, stderr, _ := mender(t, d, "install", filepath.Join(c.dir, row["file"]))
+	if code != 0 {
+		t.Fatalf("%s: exit code %d:\n%s", row["reason"], code, stderr)
+	}
+	if sum(t, d.Slot(3), c.slotSize) != slot || printenv(t, d) != env {
+		t.Error("slot or boot environment have changed")
+	}
+	if diff := cmp.Diff(c.after[row["file"]], provided(t, d)); diff != "" {
+		t.Errorf("provides (-want +got):\n%s", diff)
+	}
+	if code, _, _ := mender(t, d, "commit"); code != 2 {
+		t.Errorf("commit: exit code %d, want 2", code)
 	}
 }
 
