@@ -102,12 +102,15 @@ func configLines(text string) (copies []Copy) {
 }
 
 // looksLikeYAML tells whether the first line that counts begins a document or
-// is a key. In the line form it would be neither.
+// is a key, and no line of the line form, whose path may end with a colon.
 func looksLikeYAML(text string) bool {
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
 		if line == "" || line[0] == '#' {
 			continue
+		}
+		if _, ok := parseConfigLine(line); ok {
+			return false
 		}
 		key, _, ok := cutKey(line)
 		return ok && !strings.ContainsAny(key, blanks) || line == "---"

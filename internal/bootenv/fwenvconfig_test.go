@@ -102,9 +102,9 @@ func FuzzParseFwEnvConfig(f *testing.F) {
 		// What was understood says the same when it is written plainly.
 		plain := ""
 		for _, c := range cfg.Copies {
-			plain += fmt.Sprintf("%s %d %x\n", c.Path, c.Offset, c.Size)
+			plain += fmt.Sprintf(" %s %d %x\n", c.Path, c.Offset, c.Size) // a path may begin with a #
 		}
-		if strings.ContainsAny(plain, "#\v\f\r\"' ") && strings.Count(plain, " ") != 2*len(cfg.Copies) {
+		if strings.ContainsAny(plain, "#\v\f\r\"' ") && strings.Count(plain, " ") != 3*len(cfg.Copies) {
 			return // the YAML form has paths that the line form has not
 		}
 		again, err := ParseFwEnvConfig([]byte(plain), "")
