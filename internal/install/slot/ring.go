@@ -8,8 +8,8 @@ import (
 
 const (
 	// blockSize is the largest write, in bytes. Below it writes cost more of
-	// the processor, above it little is gained.
-	blockSize = 512 << 10
+	// the processor and of slow media, above it little is gained.
+	blockSize = 256 << 10
 	// ringBlocks is how many blocks there are: one that is filled, one that is
 	// hashed, one that is compared and one that is written.
 	ringBlocks = 4
