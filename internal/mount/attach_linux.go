@@ -31,24 +31,38 @@ func fsOptions(typ string) []string {
 	}
 }
 
-// attach mounts the file system of type typ on source, and returns its root
-// directory and the mount itself. mnt is nil if root alone holds the mount.
-func attach(source *os.File, typ, runDir string) (root *os.Root, mnt *os.File, err error) {
-	root, mnt, err = attachDetached(source, typ)
+// how says how a file system is mounted.
+type how struct {
+	typ     string
+	write   bool
+	options []string
+}
+
+// readOnly is how a stick is mounted to be read.
+func readOnly(typ string) how { return how{typ: typ, options: fsOptions(typ)} }
+
+// attach mounts the file system on source, and returns its root directory and
+// the mount itself. mnt is nil if root alone holds the mount.
+func attach(source *os.File, as how, runDir string) (root *os.Root, mnt *os.File, err error) {
+	root, mnt, err = attachDetached(source, as)
 	if errors.Is(err, unix.ENOSYS) {
-		root, err = attachPrivate(source, typ, runDir)
+		root, err = attachPrivate(source, as, runDir)
 	}
 	if errors.Is(err, unix.EBUSY) {
 		// One file system cannot be mounted both ways. Somebody was faster.
-		return nil, nil, fmt.Errorf("%w: it is mounted read-write elsewhere; turn off other automounters", err)
+		other := "read-write"
+		if as.write {
+			other = "read-only"
+		}
+		return nil, nil, fmt.Errorf("%w: it is mounted %s elsewhere; turn off other automounters", err, other)
 	}
 	return root, mnt, err
 }
 
 // attachDetached mounts without attaching the mount to any directory tree. It
 // fails with ENOSYS on kernels before 5.2.
-func attachDetached(source *os.File, typ string) (*os.Root, *os.File, error) {
-	fsfd, err := unix.Fsopen(typ, unix.FSOPEN_CLOEXEC)
+func attachDetached(source *os.File, as how) (*os.Root, *os.File, error) {
+	fsfd, err := unix.Fsopen(as.typ, unix.FSOPEN_CLOEXEC)
 	if errors.Is(err, unix.ENODEV) {
 		return nil, nil, ErrTypeUnsupported
 	}
@@ -56,10 +70,13 @@ func attachDetached(source *os.File, typ string) (*os.Root, *os.File, error) {
 		return nil, nil, fmt.Errorf("fsopen: %w", err)
 	}
 	defer unix.Close(fsfd)
-	if err := configure(fsfd, source, typ); err != nil {
+	if err := configure(fsfd, source, as); err != nil {
 		return nil, nil, err
 	}
-	const attrs = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
+	attrs := unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
+	if !as.write {
+		attrs |= unix.MOUNT_ATTR_RDONLY
+	}
 	fd, err := unix.Fsmount(fsfd, unix.FSMOUNT_CLOEXEC, attrs|unix.MOUNT_ATTR_NOSYMFOLLOW)
 	if errors.Is(err, unix.EINVAL) {
 		// Kernels before 5.14 do not know nosymfollow. We follow no link anyway.
@@ -78,14 +95,16 @@ func attachDetached(source *os.File, typ string) (*os.Root, *os.File, error) {
 
 // configure gives the file system context its source and options, and has the
 // kernel read the superblock.
-func configure(fsfd int, source *os.File, typ string) error {
-	if err := unix.FsconfigSetFlag(fsfd, "ro"); err != nil {
-		return fmt.Errorf("set ro: %w", err)
+func configure(fsfd int, source *os.File, as how) error {
+	if !as.write {
+		if err := unix.FsconfigSetFlag(fsfd, "ro"); err != nil {
+			return fmt.Errorf("set ro: %w", err)
+		}
 	}
 	if err := unix.FsconfigSetString(fsfd, "source", fdPath(source)); err != nil {
 		return fmt.Errorf("set source: %w", err)
 	}
-	for _, option := range fsOptions(typ) {
+	for _, option := range as.options {
 		var err error
 		if key, value, ok := strings.Cut(option, "="); ok {
 			err = unix.FsconfigSetString(fsfd, key, value)
@@ -105,7 +124,7 @@ func configure(fsfd int, source *os.File, typ string) error {
 // attachPrivate mounts on runDir, in a mount namespace that no other thread
 // has, and detaches the mount before it returns. runDir itself is not touched,
 // so that there is nothing to clean up after a kill at any instant.
-func attachPrivate(source *os.File, typ, runDir string) (root *os.Root, err error) {
+func attachPrivate(source *os.File, as how, runDir string) (root *os.Root, err error) {
 	if err := os.MkdirAll(runDir, 0o700); err != nil {
 		return nil, err
 	}
@@ -118,8 +137,11 @@ func attachPrivate(source *os.File, typ, runDir string) (root *os.Root, err erro
 			return fmt.Errorf("make mounts private: %w", err)
 		}
 		// Kernels before 5.10 ignore the unknown nosymfollow.
-		const flags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOSYMFOLLOW
-		err := unix.Mount(fdPath(source), runDir, typ, flags, strings.Join(fsOptions(typ), ","))
+		flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOSYMFOLLOW)
+		if !as.write {
+			flags |= unix.MS_RDONLY
+		}
+		err := unix.Mount(fdPath(source), runDir, as.typ, flags, strings.Join(as.options, ","))
 		if errors.Is(err, unix.ENODEV) {
 			return ErrTypeUnsupported
 		}

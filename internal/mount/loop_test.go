@@ -200,7 +200,7 @@ func TestAttachPrivate(t *testing.T) {
 		t.Fatal(err)
 	}
 	runDir := filepath.Join(t.TempDir(), "run")
-	root, err := attachPrivate(f, "ext4", runDir)
+	root, err := attachPrivate(f, readOnly("ext4"), runDir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -310,10 +310,10 @@ func TestUnsupportedType(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, _, err := attachDetached(f, "nosuchfs"); !errors.Is(err, ErrTypeUnsupported) && !errors.Is(err, unix.ENOSYS) {
+	if _, _, err := attachDetached(f, readOnly("nosuchfs")); !errors.Is(err, ErrTypeUnsupported) && !errors.Is(err, unix.ENOSYS) {
 		t.Errorf("attachDetached: %v, want %v", err, ErrTypeUnsupported)
 	}
-	if _, err := attachPrivate(f, "nosuchfs", t.TempDir()); !errors.Is(err, ErrTypeUnsupported) {
+	if _, err := attachPrivate(f, readOnly("nosuchfs"), t.TempDir()); !errors.Is(err, ErrTypeUnsupported) {
 		t.Errorf("attachPrivate: %v, want %v", err, ErrTypeUnsupported)
 	}
 }
@@ -388,7 +388,7 @@ func TestNeverVisible(t *testing.T) {
 	for name, attach := range map[string]func() (*Stick, error){
 		"detached": func() (*Stick, error) { return Open(t.Context(), dev, Options{}) },
 		"private": func() (*Stick, error) {
-			root, err := attachPrivate(file, "ext4", t.TempDir())
+			root, err := attachPrivate(file, readOnly("ext4"), t.TempDir())
 			return &Stick{root: root}, err
 		},
 	} {

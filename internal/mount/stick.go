@@ -127,7 +127,7 @@ func open(sys sysfs, dev string, opts Options) (*Stick, error) {
 	if runDir == "" {
 		runDir = DefaultRunDir
 	}
-	root, mnt, err := attach(blk.file, typ, runDir)
+	root, mnt, err := attach(blk.file, readOnly(typ), runDir)
 	if err != nil {
 		return nil, fmt.Errorf("mount %s as %s: %w", blk.name, typ, err)
 	}

@@ -1,0 +1,319 @@
+package mount
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestWriteReportToDirectory(t *testing.T) {
+	dir := t.TempDir()
+	opts := Options{AllowDirectory: true}
+	for _, want := range []string{"usb-updater/a_b_-1.txt", "usb-updater/a_b_-2.txt"} {
+		got, err := WriteReport(t.Context(), dir, 0, "a/b\x00", want, opts)
+		if err != nil || got != want {
+			t.Fatalf("WriteReport = %q, %v, want %q", got, err, want)
+		}
+	}
+	for _, name := range []string{"usb-updater/a_b_-1.txt", "usb-updater/a_b_-2.txt"} {
+		if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(b) != name {
+			t.Errorf("%s holds %q, %v, want %q", name, b, err, name)
+		}
+	}
+	if _, err := WriteReport(t.Context(), dir, 0, "x", strings.Repeat("x", MaxReport+1), opts); err == nil {
+		t.Error("WriteReport took more than MaxReport")
+	}
+	if _, err := WriteReport(t.Context(), dir, 0, "x", "x", Options{}); err == nil {
+		t.Error("WriteReport took a directory without AllowDirectory")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := WriteReport(ctx, "/dev/null", 0, "x", "x", Options{}); err == nil {
+		t.Error("WriteReport worked with a context that has ended")
+	}
+}
+
+// TestWriteReportTouchesNothingElse: links and files in the way are left alone.
+func TestWriteReportTouchesNothingElse(t *testing.T) {
+	tests := []struct {
+		name string
+		make func(dir, victim string) error
+		want string // path, "" for an error
+	}{
+		{"directory is a link", func(dir, victim string) error {
+			return os.Symlink(filepath.Dir(victim), filepath.Join(dir, "usb-updater"))
+		}, ""},
+		{"directory is a file", func(dir, _ string) error {
+			return os.WriteFile(filepath.Join(dir, "usb-updater"), nil, 0o600)
+		}, ""},
+		{"file is a link", func(dir, victim string) error {
+			return errors.Join(os.Mkdir(filepath.Join(dir, "usb-updater"), 0o700), os.Symlink(victim, filepath.Join(dir, "usb-updater/n-1.txt")))
+		}, "usb-updater/n-2.txt"},
+		{"file is a dangling link", func(dir, victim string) error {
+			return errors.Join(os.Mkdir(filepath.Join(dir, "usb-updater"), 0o700), os.Symlink(victim+"x", filepath.Join(dir, "usb-updater/n-1.txt")))
+		}, "usb-updater/n-2.txt"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir, outside := t.TempDir(), t.TempDir()
+			victim := filepath.Join(outside, "victim")
+			if err := errors.Join(os.WriteFile(victim, []byte("precious"), 0o600), tt.make(dir, victim)); err != nil {
+				t.Fatal(err)
+			}
+			got, err := WriteReport(t.Context(), dir, 0, "n", "report", Options{AllowDirectory: true})
+			if got != tt.want || (err == nil) != (tt.want != "") {
+				t.Errorf("WriteReport = %q, %v, want %q", got, err, tt.want)
+			}
+			entries, err := os.ReadDir(outside)
+			if b, err2 := os.ReadFile(victim); err != nil || err2 != nil || string(b) != "precious" || len(entries) != 1 {
+				t.Errorf("outside the stick: %q, %v, %v", b, entries, errors.Join(err, err2))
+			}
+		})
+	}
+}
+
+func TestWriteReportFull(t *testing.T) {
+	dir := t.TempDir()
+	top, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer top.Close()
+	for range maxReports {
+		if _, err := leave(top, "n", "", func(string) {}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := leave(top, "n", "", func(string) {}); !errors.Is(err, ErrReportsFull) {
+		t.Errorf("leave: %v, want %v", err, ErrReportsFull)
+	}
+}
+
+// reportStick is a stick with one artifact on it.
+func reportStick(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	fill(t, dir, "a.mender")
+	return ext4Image(t, dir)
+}
+
+func TestWriteReportToDevice(t *testing.T) {
+	needRoot(t)
+	image := reportStick(t)
+	dev, number := loop(t, image)
+	got, err := WriteReport(t.Context(), dev, number, "board", "text", Options{})
+	if want := "usb-updater/board-1.txt"; err != nil || got != want {
+		t.Fatalf("WriteReport = %q, %v, want %q", got, err, want)
+	}
+	if inUse(t, dev) {
+		t.Error("the stick is mounted afterwards")
+	}
+	if found := visible(t, number); found != nil {
+		t.Errorf("the mount is visible: %q", found)
+	}
+	checkStick(t, image, got, "text")
+	if _, err := WriteReport(t.Context(), dev, number+1, "board", "text", Options{}); err == nil {
+		t.Error("WriteReport took another device than the one that was read")
+	}
+	if _, err := WriteReport(t.Context(), dev, number, "board", "text", Options{Protected: []uint64{number}}); !errors.Is(err, ErrProtected) {
+		t.Errorf("WriteReport: %v, want %v", err, ErrProtected)
+	}
+	if _, err := WriteReport(t.Context(), dev, number, "board", "text", Options{Types: []string{"vfat"}}); !errors.Is(err, ErrTypeNotAllowed) {
+		t.Errorf("WriteReport: %v, want %v", err, ErrTypeNotAllowed)
+	}
+	s, err := Open(t.Context(), dev, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := WriteReport(t.Context(), dev, number, "board", "text", Options{}); !errors.Is(err, unix.EBUSY) {
+		t.Errorf("WriteReport to an open stick = %q, %v, want %v", got, err, unix.EBUSY)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestWriteReportOldKernel takes the way of kernels without fsmount.
+func TestWriteReportOldKernel(t *testing.T) {
+	needRoot(t)
+	image := reportStick(t)
+	dev, _ := loop(t, image)
+	f, err := os.Open(dev)
+	if err != nil {
+		t.Fatal(err)
+	}
+	as, _ := writeOptions("ext4")
+	root, err := attachPrivate(f, as, t.TempDir())
+	f.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	top, err := root.Open(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path, err := leave(top, "board", "text", func(string) {})
+	if err := errors.Join(err, top.Close(), root.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if inUse(t, dev) {
+		t.Error("the stick is mounted afterwards")
+	}
+	checkStick(t, image, path, "text")
+}
+
+func TestWriteReportRefuses(t *testing.T) {
+	needRoot(t)
+	unclean := reportStick(t)
+	patch(t, unclean, 1024+0x60, 0x4)
+	iso := newImage(t, 1<<20)
+	overwriteAt(t, iso, 32768, "\x01CD001\x01")
+	tests := []struct {
+		name, image string
+		flags       []string
+		want        error
+	}{
+		{"read-only device", reportStick(t), []string{"--read-only"}, ErrReadOnly},
+		{"iso9660", iso, nil, ErrReadOnly},
+		{"journal to replay", unclean, nil, ErrUnclean},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dev, _ := loop(t, tt.image, tt.flags...)
+			before, err := os.ReadFile(tt.image)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := WriteReport(t.Context(), dev, 0, "board", "text", Options{}); !errors.Is(err, tt.want) {
+				t.Errorf("WriteReport = %q, %v, want %v", got, err, tt.want)
+			}
+			if after, err := os.ReadFile(tt.image); err != nil || string(after) != string(before) {
+				t.Errorf("the stick was written to (%v)", err)
+			}
+		})
+	}
+}
+
+// TestWriteReportPowerCut takes the stick out after each step: what was there is
+// there, and the report is whole as soon as it was flushed.
+func TestWriteReportPowerCut(t *testing.T) {
+	needRoot(t)
+	image := reportStick(t)
+	dev, _ := loop(t, image)
+	root, mnt, err := openForReport("/sys", dev, 0, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mnt.Close()
+	defer root.Close()
+	top, err := root.Open(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer top.Close()
+	cuts := map[string]string{}
+	text := strings.Repeat("report\n", 1000)
+	path, err := leave(top, "board", text, func(step string) {
+		cuts[step] = snapshot(t, image)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []string{"directory", "file", "text", "flushed", "synced"} {
+		if cuts[step] == "" {
+			t.Fatalf("step %s was not taken", step)
+		}
+		t.Run(step, func(t *testing.T) {
+			want := ""
+			if step == "flushed" || step == "synced" {
+				want = text
+			}
+			checkStick(t, cuts[step], path, want)
+		})
+	}
+}
+
+// snapshot copies what the medium holds now.
+func snapshot(t *testing.T, image string) string {
+	t.Helper()
+	b, err := os.ReadFile(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "cut.ext4")
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// checkStick lets a computer have the stick, and checks that its file system is
+// sound, the artifact is there, and the report at path holds text. Without a
+// text the report may be missing or short.
+func checkStick(t *testing.T, image, path, text string) {
+	t.Helper()
+	image = snapshot(t, image)
+	// The journal is replayed, as any computer does that mounts the stick; 1
+	// means that there was something to do.
+	out, err := exec.CommandContext(t.Context(), "fsck.ext4", "-p", image).CombinedOutput()
+	if exit, ok := errors.AsType[*exec.ExitError](err); err != nil && (!ok || exit.ExitCode() != 1) {
+		t.Fatalf("fsck.ext4 -p: %v\n%s", err, out)
+	}
+	dev, _ := loop(t, image)
+	s, err := Open(t.Context(), dev, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if got, err := s.Candidates(t.Context()); err != nil || len(got.Entries) != 1 {
+		t.Errorf("Candidates = %+v, %v, want the artifact", got, err)
+	}
+	f, err := s.Root().Open(path)
+	if errors.Is(err, fs.ErrNotExist) && text == "" {
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	got := make([]byte, MaxReport+1)
+	n, _ := f.Read(got)
+	if text != "" && string(got[:n]) != text {
+		t.Errorf("the report holds %d bytes, want %d", n, len(text))
+	}
+}
+
+// patch sets bits of one byte.
+func patch(t *testing.T, image string, offset int64, bits byte) {
+	t.Helper()
+	f, err := os.OpenFile(image, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b [1]byte
+	_, err = f.ReadAt(b[:], offset)
+	b[0] |= bits
+	_, err2 := f.WriteAt(b[:], offset)
+	if err := errors.Join(err, err2, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func overwriteAt(t *testing.T, image string, offset int64, text string) {
+	t.Helper()
+	f, err := os.OpenFile(image, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteAt([]byte(text), offset)
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
