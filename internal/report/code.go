@@ -4,10 +4,10 @@ import "slices"
 
 // Code is a result of a run. Its number is the exit status.
 type Code struct {
-	Number  int
-	Name    string
-	Meaning string
-	Remedy  string // what a person should do
+	Number  int    `json:"code"`
+	Name    string `json:"name"`
+	Meaning string `json:"meaning"`
+	Remedy  string `json:"remedy"` // what a person should do
 }
 
 // The result codes. Numbers are never reused. 1 is for errors that have no
@@ -48,4 +48,14 @@ func Codes() []Code {
 	}
 	slices.SortFunc(all, func(a, b Code) int { return a.Number - b.Number })
 	return all
+}
+
+// Quiet tells codes that are a normal end of an insertion: nothing is wrong with
+// stick, artifact or device.
+func (c Code) Quiet() bool {
+	switch c {
+	case OK, NoArtifact, UpToDate, Pending, NothingToDo:
+		return true
+	}
+	return false
 }

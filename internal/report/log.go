@@ -74,6 +74,7 @@ func (t textWriter) WriteLevel(level zerolog.Level, p []byte) (int, error) {
 	default:
 	}
 	b.WriteString(Printable(message))
+	delete(fields, fieldMessageID) // a number for programs
 	for _, k := range slices.Sorted(maps.Keys(fields)) {
 		v := fields[k]
 		if v == "" || strings.ContainsFunc(v, needsQuotes) {

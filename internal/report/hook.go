@@ -1,0 +1,81 @@
+package report
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/usb-updater/usb-updater/internal/runner"
+)
+
+const (
+	maxHookOutput = 1 << 10 // bytes of each stream that are kept
+	hookGrace     = time.Second
+)
+
+// hookEnv is all that a hook gets from us besides its argument and its input.
+func hookEnv() []string { return []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"} }
+
+// NewHook returns a sink that runs the program at path for each event but
+// progress, with the kind as its only argument and the JSON form of the event,
+// and a line end, on its standard input. One call follows the other; each has
+// the time that timeout says, then SIGTERM, then SIGKILL a second later.
+//
+// A program that does not belong to root, or that others may write, is not run
+// by root: it would hand root to whoever changes it. How a call ends changes
+// nothing but a warning.
+func NewHook(path string, timeout time.Duration) Sink { return hookSink{path, timeout} }
+
+type hookSink struct {
+	path    string
+	timeout time.Duration
+}
+
+func (h hookSink) Send(ctx context.Context, e Event) error {
+	if e.Kind == KindProgress {
+		return nil
+	}
+	if err := trusted(h.path); err != nil {
+		return fmt.Errorf("hook %s: %w", h.path, err)
+	}
+	res, err := runner.Run(ctx, runner.Cmd{
+		Path: h.path, Args: []string{string(e.Kind)}, Env: hookEnv(), Stdin: string(e.JSON()) + "\n",
+		Timeout: h.timeout, Grace: hookGrace, Capture: maxHookOutput,
+	})
+	if err != nil {
+		return fmt.Errorf("hook %s: event %s: %w", h.path, e.Kind, err)
+	}
+	if !res.OK() {
+		words := strings.Join(strings.Fields(runner.Printable(res.Stderr+" "+res.Stdout)), " ")
+		return fmt.Errorf("hook %s: event %s: %s: %s", h.path, e.Kind, res, cut(words, maxEventMessage))
+	}
+	return nil
+}
+
+func (hookSink) Close() error { return nil }
+
+// trusted tells whether root may run the program at path: it and its directory
+// belong to root, and neither is writable by others. Links are followed.
+func trusted(path string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	for _, name := range []string{path, filepath.Dir(path)} {
+		info, err := os.Stat(name)
+		if err != nil {
+			return err
+		}
+		st, ok := info.Sys().(*syscall.Stat_t)
+		switch {
+		case !ok || st.Uid != 0:
+			return fmt.Errorf("%s does not belong to root", name)
+		case info.Mode().Perm()&0o002 != 0 && info.Mode()&os.ModeSticky == 0:
+			return fmt.Errorf("%s is writable by everybody", name)
+		}
+	}
+	return nil
+}

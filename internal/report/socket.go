@@ -1,0 +1,162 @@
+package report
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/user"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// SocketName is the name of the progress socket in the run directory.
+const SocketName = "progress.sock"
+
+const (
+	// MaxClients is how many programs may listen at a time. Further ones are
+	// turned away.
+	MaxClients = 8
+	// clientTimeout is how long a client may take for one line before it is
+	// dropped. Lines wait in the socket's buffer, which holds hundreds; so only
+	// a client that has stopped reading gets here.
+	clientTimeout = 100 * time.Millisecond
+	socketMode    = 0o660
+)
+
+// Socket is a [Sink] that writes each event as a line of JSON to all programs
+// that are connected to a Unix stream socket. A program that comes late gets
+// the latest event first. What programs send is not read.
+type Socket struct {
+	listener *net.UnixListener
+	accepted chan struct{} // closed when nobody is accepted any longer
+
+	mu      sync.Mutex
+	latest  []byte // line; nil before the first event
+	clients map[*net.UnixConn]bool
+	closed  bool
+}
+
+// ListenSocket makes the socket at path. Its mode is 0660, and it belongs to
+// group, unless that is "". A socket that is there from a run that was killed
+// is replaced: only one run at a time may call this. The directory must be
+// there. The caller closes the socket.
+func ListenSocket(path, group string) (*Socket, error) {
+	if err := removeSocket(path); err != nil {
+		return nil, fmt.Errorf("progress socket %s: %w", path, err)
+	}
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("progress socket: %w", err)
+	}
+	if err := share(path, group); err != nil {
+		return nil, errors.Join(fmt.Errorf("progress socket %s: %w", path, err), listener.Close())
+	}
+	s := &Socket{listener: listener, accepted: make(chan struct{}), clients: map[*net.UnixConn]bool{}}
+	go s.accept()
+	return s, nil
+}
+
+// removeSocket removes a socket, and nothing else.
+func removeSocket(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Mode().Type() != fs.ModeSocket {
+		return errors.New("there is something that is no socket")
+	}
+	return os.Remove(path)
+}
+
+// share lets the group connect. The group comes first: until then the mode is
+// what the process's mask allows.
+func share(path, group string) error {
+	if group != "" {
+		g, err := user.LookupGroup(group)
+		if err != nil {
+			return err
+		}
+		id, err := strconv.Atoi(g.Gid)
+		if err != nil {
+			return fmt.Errorf("group %.64q: %w", group, err)
+		}
+		if err := os.Chown(path, -1, id); err != nil {
+			return err
+		}
+	}
+	return os.Chmod(path, socketMode)
+}
+
+func (s *Socket) accept() {
+	defer close(s.accepted)
+	for {
+		conn, err := s.listener.AcceptUnix()
+		if err != nil {
+			return // closed, or no descriptor is left: the run needs them more
+		}
+		s.add(conn)
+	}
+}
+
+// add takes a client in and tells it where the run is.
+func (s *Socket) add(conn *net.UnixConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || len(s.clients) >= MaxClients {
+		_ = conn.Close() // nothing was written
+		return
+	}
+	s.clients[conn] = true
+	if s.latest != nil {
+		s.write(conn, s.latest)
+	}
+}
+
+// write drops a client that does not take the line. s.mu is held.
+func (s *Socket) write(conn *net.UnixConn, line []byte) {
+	err := conn.SetWriteDeadline(time.Now().Add(clientTimeout))
+	if err == nil {
+		_, err = conn.Write(line)
+	}
+	if err != nil {
+		delete(s.clients, conn)
+		_ = conn.Close() // it hears no more
+	}
+}
+
+// Send writes the event to all clients. It never fails: a client that is gone
+// or too slow is dropped.
+func (s *Socket) Send(_ context.Context, e Event) error {
+	line := append(e.JSON(), '\n')
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.latest = line
+	for conn := range s.clients {
+		s.write(conn, line)
+	}
+	return nil
+}
+
+// Close ends all connections and removes the socket.
+func (s *Socket) Close() error {
+	err := s.listener.Close() // removes it
+	s.mu.Lock()
+	s.closed = true
+	for conn := range s.clients {
+		_ = conn.Close() // what it was told is in its buffer
+	}
+	clear(s.clients)
+	s.mu.Unlock()
+	<-s.accepted
+	if err != nil {
+		return fmt.Errorf("close progress socket: %w", err)
+	}
+	return nil
+}
