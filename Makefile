@@ -6,6 +6,7 @@ MODULE  := github.com/usb-updater/usb-updater
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 PREFIX  ?= /usr
 UNITDIR ?= /usr/lib/systemd/system
+CATALOGDIR ?= /usr/lib/systemd/catalog
 RULESDIR ?= /usr/lib/udev/rules.d
 DESTDIR ?=
 
@@ -51,11 +52,12 @@ cross-%:
 	GOOS=linux GOARCH=$(patsubst armv7,arm,$*) GOARM=7 $(GO) build $(GOFLAGS_BUILD) -o bin/linux-$*/ ./cmd/...
 
 .PHONY: install
-install: build ## install programs, units, udev rule and example configuration below DESTDIR
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(UNITDIR) $(DESTDIR)$(RULESDIR)
+install: build ## install programs, units, message catalog, udev rule and example configuration below DESTDIR
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(UNITDIR) $(DESTDIR)$(CATALOGDIR) $(DESTDIR)$(RULESDIR)
 	install -m 0755 bin/mender bin/usb-updater $(DESTDIR)$(PREFIX)/bin/
 	ln -sf mender $(DESTDIR)$(PREFIX)/bin/mender-update
 	install -m 0644 systemd/*.service $(DESTDIR)$(UNITDIR)/
+	install -m 0644 systemd/*.catalog $(DESTDIR)$(CATALOGDIR)/
 	install -m 0644 udev/*.rules $(DESTDIR)$(RULESDIR)/
 	install -d $(DESTDIR)/etc/usb-updater/health.d $(DESTDIR)$(PREFIX)/share/doc/usb-updater
 	install -m 0644 docs/usb-updater.conf.example $(DESTDIR)$(PREFIX)/share/doc/usb-updater/

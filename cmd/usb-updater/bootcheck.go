@@ -29,10 +29,14 @@ func (a *agent) bootCheck(ctx context.Context) (report.Code, error) {
 		return a.leaveTrial(ctx, errors.New("the boot check did not come to an end"), report.NothingToDo)
 	}
 	code, err := a.checkBoot(ctx)
-	if err == nil || ctx.Err() != nil || a.leaving || quiet(code) {
+	if err == nil || ctx.Err() != nil || a.leaving || code.Quiet() {
 		return code, err
 	}
-	return a.leaveTrial(ctx, err, code)
+	left, leftErr := a.leaveTrial(ctx, err, code)
+	if a.tell != nil && (left != code || leftErr != nil && leftErr.Error() != err.Error()) {
+		a.tell.ended = nil // what was told is not how it ended after all
+	}
+	return left, leftErr
 }
 
 func (a *agent) checkBoot(ctx context.Context) (report.Code, error) {
@@ -40,7 +44,7 @@ func (a *agent) checkBoot(ctx context.Context) (report.Code, error) {
 	if err != nil {
 		return report.ConfigFailed, err
 	}
-	return a.withEngine(d, func(e *install.Engine, store *state.Store) (report.Code, error) {
+	return a.withEngine(ctx, d, func(e *install.Engine, store *state.Store) (report.Code, error) {
 		if err := e.MarkBooted(ctx); err != nil {
 			return report.BootEnvFailed, err
 		}

@@ -59,7 +59,12 @@ func (a *agent) openStick(ctx context.Context, p profile) (*mount.Stick, error) 
 		AllowDirectory: p.device.Simulated(),
 		Protected:      own,
 	}
-	return mount.Open(ctx, stickName(a.args[0], opts), opts)
+	name := stickName(a.args[0], opts)
+	stick, err := mount.Open(ctx, name, opts)
+	if err == nil && a.tell != nil {
+		a.tell.stick = &usedStick{dev: name, number: stick.Dev, opts: opts}
+	}
+	return stick, err
 }
 
 // stickName lets a person name a directory of the current one without a
@@ -201,6 +206,7 @@ func (a *agent) explain(decision policy.Decision, found []candidate) {
 			word = "chosen"
 		}
 		a.log.Info().Str("file", found[i].entry.Path).Str("rule", string(v.Rule)).Msgf("%s: %s", word, v.Reason)
+		a.note(fmt.Sprintf("%.64q: %s: %s", found[i].entry.Path, word, v.Reason))
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/usb-updater/usb-updater/internal/device"
@@ -39,10 +38,7 @@ const (
 // in trouble must not reboot a system that was committed.
 func (a *agent) leaveTrial(ctx context.Context, cause error, code report.Code) (report.Code, error) {
 	d := device.OpenBroken(a.opts)
-	reboot := func() error {
-		_, err := a.reboot(d, "leave a trial that could not be judged", "")
-		return err
-	}
+	reboot := func() error { return a.startReboot(d, rebootWish{why: "leave a trial that could not be judged"}) }
 	a.lockWait = leaveLockWait
 	store, storeErr := a.openStore(d)
 	if storeErr == nil {
@@ -140,8 +136,6 @@ func (a *agent) noteGiveUp(d *device.Device, r state.Record, reason string) bool
 	n.tell(err)
 	return err == nil
 }
-
-func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
 // lostStore is a record that cannot be written: its medium is full, read-only
 // or missing. What can be read of it still names the update; else the boot

@@ -22,7 +22,7 @@ func (a *agent) judge(ctx context.Context, d *device.Device, e *install.Engine, 
 	if err != nil {
 		return report.ConfigFailed, err
 	}
-	report.Status("waiting for the system to settle")
+	a.stage("settle")
 	note, err := k.Settle(ctx)
 	if err != nil {
 		return report.Failed, err
@@ -31,7 +31,7 @@ func (a *agent) judge(ctx context.Context, d *device.Device, e *install.Engine, 
 		a.log.Info().Str("note", note).Msg("whether the system settled is not known")
 	}
 	notes.add(state.StageSettled, note)
-	report.Status("checking the new system")
+	a.stage("health")
 	told := 0
 	verdict, err := k.Until(ctx, d.Agent.HealthDeadline(), func(res health.Result) {
 		if told++; told <= maxFailing {

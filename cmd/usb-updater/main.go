@@ -55,7 +55,10 @@ type agent struct {
 	// lockWait is how long to wait for another run to end.
 	lockWait time.Duration
 	check    checkOptions
+	history  int    // how many earlier results status shows
+	name     string // of the verb
 	args     []string
+	tell     *teller // nil until the device's lock is held
 }
 
 // verb is a command of the agent. Each returns the code that the run ends
@@ -88,6 +91,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		if r := recover(); r != nil {
 			a.log.Error().Msgf("internal error: %v", r)
 			fmt.Fprintf(stderr, "%s", debug.Stack())
+			a.hush(ctx)
 			code = report.Failed.Number
 		}
 	}()
@@ -101,38 +105,19 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		a.log.Info().Msg("hint: usb-updater --help")
 		return report.Usage.Number
 	}
+	a.name = v.name
 	result, err := v.run(a, ctx)
-	if ctx.Err() != nil && result != report.OK {
-		result = report.Canceled
-	}
-	a.end(v, result, err)
+	result = final(ctx, result)
+	a.end(ctx, result, err)
 	return result.Number
 }
 
-// end logs how the run ended.
-func (a *agent) end(v verb, code report.Code, err error) {
-	level := zerolog.ErrorLevel
-	if quiet(code) {
-		level = zerolog.InfoLevel
+// end tells how the run ended, if that was not told under the device's lock.
+func (a *agent) end(ctx context.Context, code report.Code, err error) {
+	if a.tell == nil || a.tell.ended == nil {
+		a.sayEnd(code, err)
 	}
-	if err != nil {
-		for line := range strings.Lines(err.Error()) {
-			a.log.WithLevel(level).Msg(strings.TrimSpace(line))
-		}
-	}
-	if v.name == "run" || v.name == "boot-check" {
-		a.log.Info().Str("result", code.Name).Int("code", code.Number).Msg("run ended: " + code.Meaning)
-		report.Status("%s", code.Meaning)
-	}
-}
-
-// quiet tells codes that are a normal end of an insertion.
-func quiet(c report.Code) bool {
-	switch c {
-	case report.OK, report.NoArtifact, report.UpToDate, report.Pending, report.NothingToDo:
-		return true
-	}
-	return false
+	a.hush(ctx)
 }
 
 func (a *agent) parse(args []string, stderr io.Writer) (verb, error) {
@@ -150,6 +135,7 @@ func (a *agent) parse(args []string, stderr io.Writer) (verb, error) {
 	fs.BoolVar(&a.json, "json", false, "")
 	fs.BoolVar(&a.dryRun, "dry-run", false, "")
 	fs.BoolVar(&a.giveUp, "give-up", false, "")
+	fs.IntVar(&a.history, "history", 0, "")
 	fs.Func("key", "", func(name string) error { a.check.keys = append(a.check.keys, name); return nil })
 	fs.StringVar(&a.check.deviceType, "device-type", "", "")
 	fs.StringVar(&a.check.provides, "provides", "", "")
@@ -236,6 +222,7 @@ Options:
   --dry-run              run: decide, but write nothing
   --give-up              boot-check: check nothing; if a trial is open, roll it back and reboot
   --json                 list, status, check, doctor: print JSON
+  --history N            status: show the latest N results
   --key FILE             check: a public key that must have signed; may be repeated
   --device-type TYPE     check: the device's type
   --provides FILE        check: what the device provides, a JSON object of strings

@@ -8,7 +8,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/usb-updater/usb-updater/internal/config"
 	"github.com/usb-updater/usb-updater/internal/device"
 	"github.com/usb-updater/usb-updater/internal/install"
 	"github.com/usb-updater/usb-updater/internal/install/state"
@@ -25,7 +24,7 @@ func (a *agent) update(ctx context.Context) (report.Code, error) {
 	if err != nil {
 		return report.ConfigFailed, err
 	}
-	return a.withEngine(d, func(e *install.Engine, store *state.Store) (report.Code, error) {
+	return a.withEngine(ctx, d, func(e *install.Engine, store *state.Store) (report.Code, error) {
 		if a.dryRun { // looks, and closes nothing
 			if action, _, err := e.Inspect(ctx); err != nil || action != install.ActionNone {
 				return codeOf(err, report.Pending), errors.Join(err, errors.New("dry run: an update is not closed yet: "+action.String()))
@@ -107,8 +106,14 @@ func (a *agent) install(ctx context.Context, d *device.Device, e *install.Engine
 	if !plan.Slotted() {
 		where, otherwise = "none", report.ModuleFailed
 	}
-	a.log.Info().Str("artifact", h.Name).Str("payload", orNone(h.PayloadType)).Str("slot", where).
-		Int64("bytes", plan.File.Size).Msg("installing")
+	chosen := a.event(report.KindChosen)
+	chosen.Artifact, chosen.Total = h.Name, plan.File.Size
+	if plan.Slotted() {
+		chosen.Slot = where
+	} else {
+		chosen.Module = orNone(h.PayloadType)
+	}
+	a.say(chosen)
 	e.Report = a.progress()
 	written, err := e.Write(ctx, plan)
 	if err != nil {
@@ -152,8 +157,8 @@ func (a *agent) openStore(d *device.Device) (*state.Store, error) {
 	}
 }
 
-// withEngine runs do under the device's lock.
-func (a *agent) withEngine(d *device.Device, do func(*install.Engine, *state.Store) (report.Code, error)) (code report.Code, err error) {
+// withEngine runs do under the device's lock, and tells how it ended.
+func (a *agent) withEngine(ctx context.Context, d *device.Device, do func(*install.Engine, *state.Store) (report.Code, error)) (code report.Code, err error) {
 	store, err := a.openStore(d)
 	if errors.Is(err, state.ErrLocked) {
 		return report.Busy, err
@@ -162,6 +167,13 @@ func (a *agent) withEngine(d *device.Device, do func(*install.Engine, *state.Sto
 		return report.StateFailed, err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
+	a.speak(d)
+	code, err = a.operate(d, store, do)
+	return a.conclude(ctx, d, code, err)
+}
+
+// operate runs do with the device's engine.
+func (a *agent) operate(d *device.Device, store *state.Store, do func(*install.Engine, *state.Store) (report.Code, error)) (report.Code, error) {
 	e, err := d.Engine(store)
 	if err == nil {
 		err = e.NoSlots // the agent is for devices that have a way back
@@ -176,36 +188,12 @@ func (a *agent) withEngine(d *device.Device, do func(*install.Engine, *state.Sto
 // remember keeps how the run ended, for status and for the history. A failure
 // to do so is told, but changes no outcome.
 func (a *agent) remember(d *device.Device, store *state.Store, res result) {
+	if a.tell != nil {
+		a.tell.remembered = true
+	}
 	if err := res.save(d, store); err != nil {
 		a.log.Warn().Err(err).Msg("the result could not be recorded")
 	}
-}
-
-// reboot starts the reboot that the update needs, or leaves it to others. The
-// argument is what it passes to the firmware, "" if nothing.
-func (a *agent) reboot(d *device.Device, why, argument string) (report.Code, error) {
-	with := ""
-	if argument != "" {
-		with = fmt.Sprintf(", with the argument %q", argument)
-	}
-	switch {
-	case d.Agent.Reboot == config.RebootNever:
-		a.log.Info().Msg("a reboot is required to " + why + with)
-		return report.OK, nil
-	case d.Simulated():
-		a.log.Info().Msg("rebooting to " + why + with)
-		return rebooted(simulateReboot(d, argument))
-	default:
-		a.log.Info().Msg("rebooting to " + why + with)
-		return rebooted(reboot(argument))
-	}
-}
-
-func rebooted(err error) (report.Code, error) {
-	if err != nil {
-		return report.Failed, err
-	}
-	return report.OK, nil
 }
 
 // rebootFile tells the driver of a simulated device that a reboot is wanted.

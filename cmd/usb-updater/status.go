@@ -1,88 +1,223 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"strings"
-	"time"
+	"errors"
+	"slices"
 
+	"github.com/usb-updater/usb-updater/internal/bootenv"
+	"github.com/usb-updater/usb-updater/internal/config"
 	"github.com/usb-updater/usb-updater/internal/device"
+	"github.com/usb-updater/usb-updater/internal/install"
 	"github.com/usb-updater/usb-updater/internal/install/state"
 	"github.com/usb-updater/usb-updater/internal/report"
 )
 
-// result is how a run ended, with what it was about.
-type result struct {
-	code     report.Code
-	artifact string
-	err      error
-}
+// statusVersion is the version of the JSON form of a deviceStatus. Members may
+// be added to a version; what one means never changes.
+const statusVersion = 1
 
-// save puts the result into the record and the history.
-func (r result) save(d *device.Device, store *state.Store) error {
-	message := r.code.Meaning
-	if r.err != nil {
-		message = strings.ReplaceAll(r.err.Error(), "\n", "; ") // joined errors have a line each
-	}
-	record, err := store.Load()
-	if err != nil {
-		return err
-	}
-	record.Result = &state.Result{
-		Code: r.code.Number, Name: r.code.Name, Artifact: r.artifact, Message: message, Time: time.Now().UTC(),
-	}
-	if err := store.Save(record); err != nil {
-		return err
-	}
-	return state.AppendHistory(d.DataDir(), *record.Result)
-}
-
-// deviceStatus is what status prints, as JSON.
+// deviceStatus is what status prints, as JSON. docs/reporting.md describes it.
 type deviceStatus struct {
-	Type     string        `json:"device_type"`
-	Artifact string        `json:"artifact_name"`
-	Slot     string        `json:"booted_slot"`
-	Pending  string        `json:"pending_artifact,omitempty"`
-	Result   *state.Result `json:"last_result,omitempty"`
+	Version  int               `json:"version"`
+	Type     string            `json:"device_type"`
+	Artifact string            `json:"artifact_name"`
+	Release  string            `json:"artifact_version,omitempty"`
+	Provides map[string]string `json:"provides,omitempty"`
+	Slot     string            `json:"booted_slot,omitempty"`
+	Slots    []slotStatus      `json:"slots,omitempty"`
+	Boot     *bootStatus       `json:"boot,omitempty"`
+	// Pending is the name alone, PendingUpdate all about it.
+	Pending       string         `json:"pending_artifact,omitempty"`
+	PendingUpdate *pendingStatus `json:"pending,omitempty"`
+	Result        *state.Result  `json:"last_result,omitempty"`
+	Failed        []failedStatus `json:"failed,omitempty"`
+	History       []state.Result `json:"history,omitempty"`
 }
 
-// status tells how the device is. It takes no lock and writes nothing.
-func (a *agent) status(context.Context) (report.Code, error) {
+// slotStatus is one slot. Artifact is "" if it is not known what it holds.
+type slotStatus struct {
+	Name     string `json:"slot"`
+	Device   string `json:"device"`
+	Runs     bool   `json:"runs"`
+	Artifact string `json:"artifact_name,omitempty"`
+}
+
+// bootStatus is what boot loader and running system say together.
+type bootStatus struct {
+	Loader  string `json:"loader,omitempty"`
+	Phase   string `json:"phase,omitempty"`
+	Next    string `json:"next_slot,omitempty"`
+	Default string `json:"permanent_slot,omitempty"`
+	Error   string `json:"error,omitempty"`
+}
+
+type pendingStatus struct {
+	Artifact string `json:"artifact_name"`
+	Slot     string `json:"slot,omitempty"`
+	Module   string `json:"module,omitempty"`
+	State    string `json:"state"` // of Mender's standalone state; "waiting for commit" if it is in none
+}
+
+type failedStatus struct {
+	Digest string `json:"manifest_sha256"`
+	state.Failure
+}
+
+// status tells how the device is. It takes no lock and writes nothing. What
+// cannot be read is left out, and its code is that of the run.
+func (a *agent) status(ctx context.Context) (report.Code, error) {
 	d, err := device.Open(a.opts)
 	if err != nil {
 		return report.ConfigFailed, err
 	}
-	record, err := state.Read(d.DataDir())
-	if err != nil {
-		return report.StateFailed, err
-	}
-	slots, err := d.Slots()
-	if err != nil {
-		return report.ConfigFailed, err
-	}
-	var s deviceStatus
-	if s.Type, err = d.Type(); err != nil {
-		return report.ConfigFailed, err
-	}
-	s.Artifact, s.Slot, s.Result = record.ArtifactName, slots.Booted.String(), record.Result
-	if s.Artifact == "" {
-		if s.Artifact, err = d.RunningName(); err != nil {
-			return report.ConfigFailed, err
-		}
-	}
-	if record.Pending != nil {
-		s.Pending = record.Pending.ArtifactName
+	s, code, err := a.look(ctx, d)
+	if code == report.ConfigFailed || code == report.StateFailed {
+		return code, err
 	}
 	if a.json {
-		return report.OK, a.printJSON(s)
+		return code, errors.Join(err, a.printJSON(s))
 	}
-	a.print("device    %s\n", report.Printable(s.Type))
-	a.print("runs      %s, slot %s\n", report.Printable(orUnknown(s.Artifact)), s.Slot)
-	if s.Pending != "" {
-		a.print("pending   %s\n", report.Printable(s.Pending))
+	a.printStatus(s)
+	return code, err
+}
+
+// look reads all that status shows.
+func (a *agent) look(ctx context.Context, d *device.Device) (deviceStatus, report.Code, error) {
+	s := deviceStatus{Version: statusVersion}
+	record, err := state.Read(d.DataDir())
+	if err != nil {
+		return s, report.StateFailed, err
+	}
+	if s.Type, err = d.Type(); err != nil {
+		return s, report.ConfigFailed, err
+	}
+	running, err := d.RunningName()
+	if err != nil {
+		return s, report.ConfigFailed, err
+	}
+	s.record(record, running)
+	if a.history > 0 {
+		if s.History, err = state.ReadHistory(d.DataDir(), a.history); err != nil {
+			return s, report.StateFailed, err
+		}
+	}
+	slots, err := d.Slots()
+	if errors.Is(err, config.ErrNoSlots) { // update modules only
+		return s, report.OK, nil
+	}
+	if err != nil {
+		return s, report.ConfigFailed, err
+	}
+	nameA, nameB, err := d.Mender.Slots()
+	if err != nil {
+		return s, report.ConfigFailed, err
+	}
+	s.slots(record, running, slots.Booted, nameA, nameB)
+	if s.Boot, err = bootState(ctx, d, slots); err != nil {
+		return s, report.BootEnvFailed, err
+	}
+	return s, report.OK, nil
+}
+
+// record fills in what the record of updates says.
+func (s *deviceStatus) record(r state.Record, running string) {
+	s.Artifact, s.Result, s.Provides = cmp.Or(r.ArtifactName, running), r.Result, r.Provides
+	s.Release = r.Provides["rootfs-image.version"]
+	if p := r.Pending; p != nil {
+		s.Pending = p.ArtifactName
+		s.PendingUpdate = &pendingStatus{Artifact: p.ArtifactName, State: cmp.Or(p.InState, "waiting for commit")}
+		if p.Slotted() {
+			s.PendingUpdate.Slot = p.TargetSlot
+		} else {
+			s.PendingUpdate.Module = p.PayloadTypes[0]
+		}
+	}
+	for digest, f := range r.Failed {
+		s.Failed = append(s.Failed, failedStatus{digest, f})
+	}
+	slices.SortFunc(s.Failed, func(a, b failedStatus) int {
+		return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.Digest, b.Digest))
+	})
+}
+
+// slots fills in what is known of both slots. What the inactive one holds is
+// known only while an update of a slot is pending: at other times it may be half
+// of something, and nobody has kept what it was.
+func (s *deviceStatus) slots(r state.Record, running string, booted bootenv.Slot, nameA, nameB string) {
+	s.Slot = booted.String()
+	holds := map[string]string{s.Slot: s.Artifact}
+	if p := r.Pending; p != nil && p.Slotted() {
+		holds = map[string]string{s.Slot: running} // what it says itself
+		if p.TargetSlot != "" {
+			holds[p.TargetSlot] = p.ArtifactName
+			holds[p.OriginalSlot] = r.ArtifactName
+		}
+	}
+	for i, device := range []string{nameA, nameB} {
+		name := bootenv.Slot(i).String()
+		s.Slots = append(s.Slots, slotStatus{Name: name, Device: device, Runs: name == s.Slot, Artifact: holds[name]})
+	}
+}
+
+// bootState asks the boot loader. On error the result says so.
+func bootState(ctx context.Context, d *device.Device, slots install.Slots) (*bootStatus, error) {
+	b, err := d.Boot(slots)
+	out := &bootStatus{Loader: string(b.Kind)}
+	if err == nil {
+		var st bootenv.State
+		if st, err = b.Loader.State(ctx); err == nil {
+			out.Phase, out.Next, out.Default = st.Phase.String(), st.Next.String(), st.Default.String()
+			return out, nil
+		}
+	}
+	out.Error = oneLine(err)
+	return out, err
+}
+
+func (a *agent) printStatus(s deviceStatus) {
+	line := func(name, format string, args ...any) {
+		for i, arg := range args {
+			if text, ok := arg.(string); ok {
+				args[i] = report.Printable(text)
+			}
+		}
+		a.print("%-9s "+format+"\n", append([]any{name}, args...)...)
+	}
+	line("device", "%s", s.Type)
+	runs := s.Artifact
+	for _, x := range s.Slots {
+		if x.Runs {
+			runs = x.Artifact // on a trial boot it is not the committed one
+		}
+	}
+	if s.Slot == "" {
+		line("runs", "%s", orUnknown(runs))
+	} else {
+		line("runs", "%s, slot %s", orUnknown(runs), s.Slot)
+	}
+	for _, x := range s.Slots {
+		mark := ""
+		if x.Runs {
+			mark = ", runs"
+		}
+		line("slot "+x.Name, "%s, holds %s%s", x.Device, orUnknown(x.Artifact), mark)
+	}
+	if b := s.Boot; b != nil && b.Phase != "" {
+		line("boot", "%s: slot %s boots next, %s is permanent (%s)", b.Phase, b.Next, b.Default, b.Loader)
+	}
+	if p := s.PendingUpdate; p != nil {
+		line("pending", "%s, %s", p.Artifact, p.State)
 	}
 	if r := s.Result; r != nil {
-		a.print("last run  %s (%d), artifact %s\n", r.Name, r.Code, report.Printable(r.Artifact))
-		a.print("          %s\n", report.Printable(r.Message))
+		line("last run", "%s (%d), artifact %s", r.Name, r.Code, r.Artifact)
+		line("", "%s", r.Message)
 	}
-	return report.OK, nil
+	for _, f := range s.Failed {
+		line("failed", "%s, %d time(s): %s", f.Name, f.Attempts, f.Reason)
+	}
+	for _, r := range s.History {
+		line("history", "%s", historyLine(r))
+	}
 }

@@ -56,9 +56,9 @@ func (a *agent) watch(ctx context.Context) (report.Code, error) {
 // nothing.
 func (a *agent) runFor(ctx context.Context, dev watch.Device) (report.Code, error) {
 	one := *a
-	one.args = []string{dev.Name}
+	one.args, one.name = []string{dev.Name}, verbRun
 	a.log.Info().Str("blockdev", dev.Name).Msg("stick found")
 	code, err := one.update(ctx)
-	one.end(verb{name: "run"}, code, err)
+	one.end(ctx, final(ctx, code), err)
 	return code, nil
 }

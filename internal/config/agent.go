@@ -70,6 +70,23 @@ type Agent struct {
 	HealthDeadlineSeconds int
 	// Health are the checks besides those of HealthDir.
 	Health Health
+
+	// LED is the name of a light of the kernel's leds class; "" is none.
+	LED string
+	// LEDSeconds is how long a run shows its end with it.
+	LEDSeconds int
+	// Console writes a line for each event to /dev/console.
+	Console bool
+	// ProgressSocket lets programs follow a run at a Unix socket.
+	ProgressSocket bool
+	// ProgressGroup is the group that may; "" is root's.
+	ProgressGroup string
+	// Hook is a program that is called for each event; "" is none.
+	Hook string
+	// HookTimeoutSeconds bounds each of its calls.
+	HookTimeoutSeconds int
+	// WriteReport leaves a file on the stick that says how the run ended.
+	WriteReport bool
 }
 
 // BootLoaderAuto lets the device say which boot loader it has.
@@ -100,6 +117,9 @@ func DefaultAgent() Agent {
 		RAUCNames:                []string{"A", "B"},
 		HealthDeadlineSeconds:    120,
 		Health:                   defaultHealth(),
+		LEDSeconds:               30,
+		ProgressSocket:           true,
+		HookTimeoutSeconds:       5,
 	}
 }
 
@@ -131,7 +151,10 @@ func (a Agent) check() error {
 	if err := a.checkBootLoader(); err != nil {
 		return err
 	}
-	return a.checkHealth()
+	if err := a.checkHealth(); err != nil {
+		return err
+	}
+	return a.checkReporting()
 }
 
 func (a Agent) checkBootLoader() error {

@@ -150,6 +150,11 @@ func TestLoadAgent(t *testing.T) {
 		{"custom without a program", `{"BootLoader": "custom"}`, "BootLoaderProgram"},
 		{"program without custom", `{"BootLoaderProgram": "/x"}`, `not "custom"`},
 		{"boot loader time", `{"BootLoaderTimeoutSeconds": 0}`, "BootLoaderTimeoutSeconds"},
+		{"reporting", `{"LED": "usr:status", "LEDSeconds": 0, "Hook": "/usr/lib/board/hook", "WriteReport": true}`, ""},
+		{"led is a path", `{"LED": "../leds/x"}`, `"LED" is`},
+		{"led time", `{"LEDSeconds": 3601}`, "LEDSeconds"},
+		{"relative hook", `{"Hook": "hook"}`, "absolute"},
+		{"hook time", `{"HookTimeoutSeconds": 8}`, "HookTimeoutSeconds"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := LoadAgent(file(t, tt.content), true)

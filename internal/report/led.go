@@ -207,23 +207,15 @@ func (l *LED) Send(_ context.Context, e Event) error {
 // run shows patterns until it is told to stop.
 func (l *LED) run() {
 	defer close(l.stopped)
-	pattern := Pattern(nil) // dark
+	var pattern Pattern // none: dark
 	for i := 0; ; i++ {
-		wait := (<-chan time.Time)(nil)
-		lit := false
-		if n := len(pattern); n > 0 {
-			f := pattern[i/2%n]
-			lit = i%2 == 0
-			switch {
-			case lit && f.Off == 0: // steady
-			case lit:
-				wait = l.after(f.On)
-			default:
-				wait = l.after(f.Off)
-			}
-		}
+		lit, length := pattern.at(i)
 		if l.err = l.light(lit); l.err != nil {
 			return
+		}
+		var wait <-chan time.Time // never, for what is steady
+		if length > 0 {
+			wait = l.after(length)
 		}
 		select {
 		case <-wait:
@@ -232,6 +224,22 @@ func (l *LED) run() {
 		case <-l.stop:
 			return
 		}
+	}
+}
+
+// at is the i-th part of the pattern, and how long it takes; 0 is for ever.
+func (p Pattern) at(i int) (lit bool, length time.Duration) {
+	if len(p) == 0 {
+		return false, 0
+	}
+	f := p[i/2%len(p)]
+	switch {
+	case f.Off == 0:
+		return true, 0
+	case i%2 == 0:
+		return true, f.On
+	default:
+		return false, f.Off
 	}
 }
 

@@ -147,9 +147,13 @@ func TestFilesAreReadable(t *testing.T) {
 // TestResultCodesAreDocumented keeps the table in docs equal to the program's.
 func TestResultCodesAreDocumented(t *testing.T) {
 	var want strings.Builder
-	want.WriteString("| number | name | meaning | what to do |\n|--:|---|---|---|\n")
+	want.WriteString("| number | name | meaning | what to do | blinks |\n|--:|---|---|---|---|\n")
 	for _, c := range report.Codes() {
-		fmt.Fprintf(&want, "| %d | `%s` | %s | %s |\n", c.Number, c.Name, c.Meaning, c.Remedy)
+		blinks := "steady"
+		if b := c.Blink(); !c.Quiet() {
+			blinks = fmt.Sprintf("%d-%d", b[0], b[1])
+		}
+		fmt.Fprintf(&want, "| %d | `%s` | %s | %s | %s |\n", c.Number, c.Name, c.Meaning, c.Remedy, blinks)
 	}
 	path := filepath.Join(root, "docs/result-codes.md")
 	doc, err := os.ReadFile(path)
