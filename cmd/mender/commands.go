@@ -61,6 +61,9 @@ func (p *program) install(ctx context.Context, d *device.Device) (int, error) {
 	}
 	return p.withEngine(d, func(e *install.Engine, _ *state.Store) (int, error) {
 		// The flow, from left to right. Nothing is written before Write.
+		if err := d.CheckManaged(); err != nil {
+			return p.notModified(err)
+		}
 		if err := e.Ready(ctx); err != nil {
 			return p.notModified(err)
 		}
@@ -178,6 +181,11 @@ func (p *program) resume(ctx context.Context, d *device.Device) (int, error) {
 		if nothingPending(action, r) {
 			return p.nothing()
 		}
+		if action == install.ActionResume { // it installs
+			if err := d.CheckManaged(); err != nil {
+				return p.notModified(err)
+			}
+		}
 		style, err := p.progressStyle()
 		if err != nil {
 			return exitFailed, err
@@ -203,7 +211,7 @@ func (p *program) resume(ctx context.Context, d *device.Device) (int, error) {
 
 // notModified reports a failure that left the running system alone.
 func (p *program) notModified(err error) (int, error) {
-	if !errors.Is(err, install.ErrInProgress) {
+	if !errors.Is(err, install.ErrInProgress) && !errors.Is(err, device.ErrManaged) {
 		p.print(textStreamFailed)
 	}
 	p.print(textNotModified)
@@ -369,6 +377,7 @@ var hints = []struct {
 	{install.ErrNotRebooted, "the update stays pending: reboot, then commit"},
 	{install.ErrUnfinished, "mender rollback returns to the previous system"},
 	{install.ErrMounted, "an automounter may have mounted it; the slot must not be in use"},
+	{device.ErrManaged, "stop its service, mender-client or mender-updated, and disable it: only one of the two can manage the slots"},
 	{state.ErrLocked, "wait for the other mender or usb-updater to end"},
 	{httpsource.ErrUntrusted, "--trusted-certs FILE, or ServerCertificate in mender.conf, names a certificate to trust"},
 	{httpsource.ErrExpired, "see whether the clock of this device is right"},

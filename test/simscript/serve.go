@@ -20,6 +20,8 @@ import (
 type server struct {
 	dir, swap string
 	cut       int
+	redirect  bool // the first request of each name gets another address
+	chunked   bool // tells no length
 
 	mu     sync.Mutex
 	served bool
@@ -42,6 +44,10 @@ func cmdServe(ts *testscript.TestScript, _ bool, args []string) {
 			s.cut = n
 		case "swap":
 			s.swap = v
+		case "redirect":
+			s.redirect = true
+		case "chunked":
+			s.chunked = true
 		default:
 			ts.Fatalf("serve: unknown option %s", option)
 		}
@@ -62,6 +68,14 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.served = true
 	s.mu.Unlock()
 	name := filepath.Base(r.URL.Path)
+	if dir := "/moved/"; s.redirect && !strings.HasPrefix(r.URL.Path, dir) {
+		http.Redirect(w, r, dir+name, http.StatusFound)
+		return
+	}
+	if s.chunked {
+		s.stream(w, name)
+		return
+	}
 	switch {
 	case first && s.cut > 0:
 		w = &cutWriter{w, s.cut}
@@ -70,6 +84,18 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("ETag", strconv.Quote(name)) // two files may have been written in one second
 	http.ServeFile(w, r, filepath.Join(s.dir, name))
+}
+
+// stream serves a file piece by piece, so that its length is known at its end.
+func (s *server) stream(w http.ResponseWriter, name string) {
+	f, err := os.Open(filepath.Join(s.dir, name))
+	if err != nil {
+		http.Error(w, name, http.StatusNotFound)
+		return
+	}
+	defer f.Close()                           // read only
+	_ = http.NewResponseController(w).Flush() // now there is no length any more
+	_, _ = io.Copy(struct{ io.Writer }{w}, f) // a client that went away is none of the server's
 }
 
 // cutWriter ends the connection after some bytes of the body.

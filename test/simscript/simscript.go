@@ -4,7 +4,8 @@
 //
 //	device                      a new device in $WORK/device, running release-1 in slot A
 //	artifact FILE NAME [OPT…]   an artifact; options: type=T device=T compression=C key=K version=N unfit empty
-//	                            script=NAME:BODY provides=K:V file=NAME:CONTENT; with file or empty it holds no image
+//	                            script=NAME:BODY provides=K:V file=NAME:CONTENT group=G depends=K:V needs=NAME clears=GLOB
+//	                            noclears; with file or empty it holds no image
 //	module TYPE BODY            gives the device an update module: a shell script with STATE and FILES set
 //	loader NAME                 replaces the boot loader: grub-mender, rauc-uboot or rauc-grub
 //	boot N                      reboots; slot N must come up
@@ -16,7 +17,11 @@
 //	untouched N                 slot N must be as it was when the device was made
 //	flip FILE OFFSET            changes one byte; a negative offset counts from the end
 //	cut FILE BYTES              cuts the file's end off
-//	serve [OPT…]                serves the files in $WORK at $URL; options: tls cut=BYTES swap=FILE; see server
+//	process PID NAME ARG…       a process of the device; without a name it ends
+//	store K=V…                  sets raw values in Mender's store; one without = is removed
+//	stored K REGEXP             the raw value must match; with ! the key must be absent
+//	code N PROGRAM ARG…         runs a program that must end with that exit status
+//	serve [OPT…]                serves the files in $WORK at $URL; options: tls redirect chunked cut=BYTES swap=FILE; see server
 package simscript
 
 import (
@@ -56,7 +61,7 @@ func Run(t *testing.T, dir string) {
 			"loader": cmdLoader, "spoilenv": cmdSpoilEnv, "fillenv": cmdFillEnv,
 			"device": cmdDevice, "module": cmdModule, "artifact": cmdArtifact, "boot": cmdBoot, "env": cmdEnv, "setenv": cmdSetEnv,
 			"slot": cmdSlot, "untouched": cmdUntouched, "flip": cmdFlip, "cut": cmdCut,
-			"serve": cmdServe,
+			"serve": cmdServe, "process": cmdProcess, "store": cmdStore, "stored": cmdStored, "code": cmdCode,
 		},
 	})
 }
@@ -133,40 +138,7 @@ func cmdArtifact(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	b := of(ts)
 	spec := artifacttest.Spec{Name: args[1], DeviceTypes: []string{deviceType}}
-	var files []string
-	unfit := false
-	for _, option := range args[2:] {
-		k, v, _ := strings.Cut(option, "=")
-		switch k {
-		case "type":
-			spec.PayloadType = v
-		case "device":
-			spec.DeviceTypes = []string{v}
-		case "compression":
-			spec.Compression = v
-		case "key":
-			spec.Signer = b.key(ts, v)
-		case "version":
-			n, err := strconv.Atoi(v)
-			ts.Check(err)
-			spec.Version = n
-		case "script":
-			name, body, _ := strings.Cut(v, ":")
-			spec.Scripts = append(spec.Scripts, artifacttest.Script{Name: name, Data: []byte("#!/bin/sh\n" + body + "\n")})
-		case "provides":
-			key, value, _ := strings.Cut(v, ":")
-			spec.Provides = map[string]string{key: value}
-		case "file":
-			name, content, _ := strings.Cut(v, ":")
-			spec.Files = append(spec.Files, artifacttest.Bytes(name, []byte(content)))
-		case "empty":
-			spec.Empty = true
-		case "unfit":
-			unfit = true
-		default:
-			files = append(files, option)
-		}
-	}
+	files, unfit := b.describe(ts, &spec, args[2:])
 	if len(spec.Files) == 0 && !spec.Empty {
 		image := b.image(ts, spec.Name, files)
 		if unfit {
@@ -182,6 +154,58 @@ func cmdArtifact(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	ts.Check(artifacttest.Write(f, spec))
 	ts.Check(f.Close())
+}
+
+// describe turns options into an artifact's description. It returns the files
+// of its image, and whether that is too large for a slot.
+func (b *bench) describe(ts *testscript.TestScript, spec *artifacttest.Spec, options []string) (files []string, unfit bool) {
+	for _, option := range options {
+		k, v, _ := strings.Cut(option, "=")
+		name, value, _ := strings.Cut(v, ":")
+		switch k {
+		case "type":
+			spec.PayloadType = v
+		case "device":
+			spec.DeviceTypes = []string{v}
+		case "compression":
+			spec.Compression = v
+		case "key":
+			spec.Signer = b.key(ts, v)
+		case "version":
+			n, err := strconv.Atoi(v)
+			ts.Check(err)
+			spec.Version = n
+		case "script":
+			spec.Scripts = append(spec.Scripts, artifacttest.Script{Name: name, Data: []byte("#!/bin/sh\n" + value + "\n")})
+		case "provides":
+			if spec.Provides == nil {
+				spec.Provides = map[string]string{}
+			}
+			spec.Provides[name] = value
+		case "depends":
+			if spec.Depends == nil {
+				spec.Depends = map[string][]string{}
+			}
+			spec.Depends[name] = append(spec.Depends[name], value)
+		case "needs":
+			spec.DependsNames = append(spec.DependsNames, v)
+		case "group":
+			spec.Group = v
+		case "clears":
+			spec.Clears = append(spec.Clears, v)
+		case "noclears":
+			spec.NoClears = true
+		case "file":
+			spec.Files = append(spec.Files, artifacttest.Bytes(name, []byte(value)))
+		case "empty":
+			spec.Empty = true
+		case "unfit":
+			unfit = true
+		default:
+			files = append(files, option)
+		}
+	}
+	return files, unfit
 }
 
 func cmdLoader(ts *testscript.TestScript, _ bool, args []string) {
@@ -245,6 +269,17 @@ func cmdUntouched(ts *testscript.TestScript, neg bool, args []string) {
 	if bytes.Equal(got, of(ts).blank) == neg {
 		ts.Fatalf("slot %d untouched: %v", n, neg)
 	}
+}
+
+func cmdProcess(ts *testscript.TestScript, _ bool, args []string) {
+	dir := filepath.Join(of(ts).device.Dir, "proc", args[0])
+	if len(args) == 1 {
+		ts.Check(os.RemoveAll(dir))
+		return
+	}
+	ts.Check(os.MkdirAll(dir, 0o755))
+	ts.Check(os.WriteFile(filepath.Join(dir, "comm"), []byte(args[1]+"\n"), 0o600))
+	ts.Check(os.WriteFile(filepath.Join(dir, "cmdline"), []byte(strings.Join(args[1:], "\x00")+"\x00"), 0o600))
 }
 
 func cmdFlip(ts *testscript.TestScript, _ bool, args []string) {
