@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -166,6 +167,8 @@ func (p *program) deviceOptions() device.Options {
 	o := device.Options{
 		Root: p.root, ConfigFile: p.config, FallbackFile: p.fallbackConfig, DataDir: p.data,
 		ConfigDir: os.Getenv("MENDER_CONF_DIR"), ShareDir: os.Getenv("MENDER_DATA_DIR"),
+		// As Mender's client does, which asks its PATH alone.
+		ToolDirs: filepath.SplitList(os.Getenv("PATH")),
 		// As Mender's clients mean to: an automounter may have been faster.
 		UnmountTarget: true,
 		Log:           func(line string) { p.log.Info().Msg(line) },

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -187,6 +188,7 @@ func (a *agent) openLog(stderr io.Writer, word string, journal bool) error {
 			a.log = log
 		}
 	}
+	a.opts.ToolDirs = filepath.SplitList(os.Getenv("PATH")) // as mender does, whose updates it ends
 	a.opts.Log = func(line string) { a.log.Info().Msg(line) }
 	return nil
 }

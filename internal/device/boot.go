@@ -3,6 +3,7 @@ package device
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -178,6 +179,12 @@ func (d *Device) FindBoot() (bootenv.Found, error) {
 func (d *Device) namedTools(places bootenv.Places) (bootenv.Found, error) {
 	f := bootenv.Found{Kind: bootenv.KindCommand}
 	f.Reasons = []string{"mender.conf: BootUtilitiesGetNextActivePart and BootUtilitiesSetActivePart are set"}
+	dirs := slices.Clone(places.ToolDirs)
+	for _, dir := range d.opts.ToolDirs {
+		if filepath.IsAbs(dir) { // another one would depend on where this program was started
+			dirs = append(dirs, d.Path(dir))
+		}
+	}
 	for _, tool := range []struct {
 		key, name string
 		to        *string
@@ -189,7 +196,7 @@ func (d *Device) namedTools(places bootenv.Places) (bootenv.Found, error) {
 		if filepath.IsAbs(name) {
 			name = d.Path(name)
 		}
-		path, err := bootenv.FindTool(places.ToolDirs, name)
+		path, err := bootenv.FindTool(dirs, name)
 		if err != nil {
 			return f, fmt.Errorf("mender.conf: %s: %w", tool.key, err)
 		}

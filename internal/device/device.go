@@ -40,6 +40,9 @@ type Options struct {
 	DataDir      string // of Mender: store, device_type, scripts of the artifact
 	ShareDir     string // of Mender: update modules
 	AgentFile    string // usb-updater.conf
+	// ToolDirs are where programs that mender.conf names are looked up behind the
+	// usual places: a PATH. They are places of the device.
+	ToolDirs []string
 	// UnmountTarget takes the slot to write out of use if somebody has mounted
 	// it. Unattended, it may be mounted for a reason.
 	UnmountTarget bool
