@@ -44,7 +44,7 @@ func (a *agent) checkBoot(ctx context.Context) (report.Code, error) {
 	if err != nil {
 		return report.ConfigFailed, err
 	}
-	return a.withEngine(ctx, d, func(e *install.Engine, store *state.Store) (report.Code, error) {
+	code, err := a.withEngine(ctx, d, func(e *install.Engine, store *state.Store) (report.Code, error) {
 		if err := e.MarkBooted(ctx); err != nil {
 			return report.BootEnvFailed, err
 		}
@@ -80,12 +80,12 @@ func (a *agent) checkBoot(ctx context.Context) (report.Code, error) {
 		}
 		a.remember(d, store, res)
 		if action == install.ActionRollback || errors.Is(res.err, install.ErrRolledBack) && action != install.ActionFail && undoneByReboot(before) {
-			_, err := a.reboot(d, "return to the previous system", "")
+			a.reboot("return to the previous system", "")
 			a.leaving = true
-			return res.code, errors.Join(res.err, err)
 		}
 		return res.code, res.err
 	})
+	return a.follow(d, code, err)
 }
 
 // nothingOpen ends the check of a boot that is no trial. A configuration that

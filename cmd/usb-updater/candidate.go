@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/usb-updater/usb-updater/internal/artifact"
@@ -44,39 +42,6 @@ func (a *agent) profile(d *device.Device, slots install.Slots) (profile, error) 
 	running, err := d.RunningName()
 	p.name = cmp.Or(p.record.ArtifactName, running)
 	return p, err
-}
-
-// openStick opens the block device for reading. The device's own disks are
-// never a stick.
-func (a *agent) openStick(ctx context.Context, p profile) (*mount.Stick, error) {
-	own, err := p.device.OwnStorage(p.slots)
-	if err != nil {
-		return nil, err
-	}
-	opts := mount.Options{
-		Types:          p.device.Agent.FileSystems,
-		RunDir:         p.device.RunDir(),
-		AllowDirectory: p.device.Simulated(),
-		Protected:      own,
-	}
-	name := stickName(a.args[0], opts)
-	stick, err := mount.Open(ctx, name, opts)
-	if err == nil && a.tell != nil {
-		a.tell.stick = &usedStick{dev: name, number: stick.Dev, opts: opts}
-	}
-	return stick, err
-}
-
-// stickName lets a person name a directory of the current one without a
-// slash, where a directory may stand in for a stick. Otherwise such a word is
-// the kernel's name of a block device.
-func stickName(word string, opts mount.Options) string {
-	if info, err := os.Stat(word); opts.AllowDirectory && err == nil && info.IsDir() {
-		if path, err := filepath.Abs(word); err == nil {
-			return path
-		}
-	}
-	return word
 }
 
 // reader ends the reading of a file when its context does.

@@ -7,10 +7,12 @@ import (
 
 	"github.com/usb-updater/usb-updater/internal/artifact"
 	"github.com/usb-updater/usb-updater/internal/bootenv"
+	"github.com/usb-updater/usb-updater/internal/gate"
 	"github.com/usb-updater/usb-updater/internal/install"
 	"github.com/usb-updater/usb-updater/internal/install/module"
 	"github.com/usb-updater/usb-updater/internal/install/script"
 	"github.com/usb-updater/usb-updater/internal/install/state"
+	"github.com/usb-updater/usb-updater/internal/mount"
 	"github.com/usb-updater/usb-updater/internal/report"
 )
 
@@ -24,6 +26,13 @@ var codes = []struct {
 	errs []error
 }{
 	{report.Canceled, []error{context.Canceled}},
+	{report.StickRemoved, []error{mount.ErrGone}},
+	{report.StickComposite, []error{mount.ErrComposite}},
+	{report.StickNotAllowed, []error{mount.ErrBus, mount.ErrProtected}},
+	{report.TooManySticks, []error{errTooMany}},
+	{report.Inhibited, []error{gate.ErrLocked}},
+	{report.LowBattery, []error{gate.ErrLowBattery}},
+	{report.NotConfirmed, []error{gate.ErrNotConfirmed}},
 	{report.Pending, []error{install.ErrInProgress, install.ErrNotRebooted}},
 	{report.StickLied, []error{errStickChanged}},
 	{report.NotForDevice, []error{install.ErrDeviceType, install.ErrDepends, install.ErrPayloadType, install.ErrTooLarge}},

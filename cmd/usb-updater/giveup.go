@@ -40,7 +40,7 @@ func (a *agent) leaveTrial(ctx context.Context, cause error, code report.Code) (
 	d := device.OpenBroken(a.opts)
 	reboot := func() error { return a.startReboot(d, rebootWish{why: "leave a trial that could not be judged"}) }
 	a.lockWait = leaveLockWait
-	store, storeErr := a.openStore(d)
+	store, storeErr := a.openStore(ctx, d)
 	if storeErr == nil {
 		defer func() { _ = store.Close() }() // what was written is durable already
 	}

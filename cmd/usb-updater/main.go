@@ -21,6 +21,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/usb-updater/usb-updater/internal/device"
+	"github.com/usb-updater/usb-updater/internal/gate"
 	"github.com/usb-updater/usb-updater/internal/report"
 )
 
@@ -53,13 +54,17 @@ type agent struct {
 	giveUp bool
 	// leaving: the trial was rolled back, and all that is left is the reboot.
 	leaving bool
-	// lockWait is how long to wait for another run to end.
+	// lockWait is how long to wait for another program to release the store.
 	lockWait time.Duration
-	check    checkOptions
-	history  int    // how many earlier results status shows
-	name     string // of the verb
-	args     []string
-	tell     *teller // nil until the device's lock is held
+	// queueWait is how long to wait for other runs of the agent.
+	queueWait time.Duration
+	// sleep waits, until its context ends.
+	sleep   func(context.Context, time.Duration) error
+	check   checkOptions
+	history int    // how many earlier results status shows
+	name    string // of the verb
+	args    []string
+	tell    *teller // nil until the device's lock is held
 }
 
 // verb is a command of the agent. Each returns the code that the run ends
@@ -87,7 +92,10 @@ func verbs() []verb {
 
 // run is the program without its process.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int) {
-	a := &agent{stdout: stdout, log: report.NewLogger(stderr, "usb-updater", zerolog.InfoLevel)}
+	a := &agent{
+		stdout: stdout, log: report.NewLogger(stderr, "usb-updater", zerolog.InfoLevel),
+		queueWait: queueWait, sleep: gate.Pause,
+	}
 	defer func() {
 		if r := recover(); r != nil {
 			a.log.Error().Msgf("internal error: %v", r)

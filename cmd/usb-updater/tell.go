@@ -163,15 +163,15 @@ func (a *agent) note(line string) {
 // final is the code that a run ends with: a run that was told to stop has no
 // other reason.
 func final(ctx context.Context, code report.Code) report.Code {
-	if ctx.Err() != nil && code != report.OK {
+	if ctx.Err() != nil && code != report.OK && code != report.StickRemoved {
 		return report.Canceled
 	}
 	return code
 }
 
-// conclude ends a run on a device: it is kept in the history, told to everybody,
-// and followed by the reboot that the run asked for. The stick is closed by now.
-func (a *agent) conclude(ctx context.Context, d *device.Device, code report.Code, err error) (report.Code, error) {
+// conclude ends a run on a device: it is kept in the history and told to
+// everybody. The stick is closed by now.
+func (a *agent) conclude(ctx context.Context, d *device.Device, code report.Code, err error) report.Code {
 	code = final(ctx, code)
 	quietCheck := a.name == verbBootCheck && code == report.NothingToDo
 	if !a.tell.remembered && !a.dryRun && !quietCheck {
@@ -182,12 +182,17 @@ func (a *agent) conclude(ctx context.Context, d *device.Device, code report.Code
 	}
 	a.leaveReport(ctx, d, code, err)
 	a.sayEnd(code, err)
-	w := a.tell.wish
-	if w == nil {
+	return code
+}
+
+// follow starts the reboot that a run asked for, if it did. That is the last
+// thing that a run does.
+func (a *agent) follow(d *device.Device, code report.Code, err error) (report.Code, error) {
+	if a.tell == nil || a.tell.wish == nil {
 		return code, err
 	}
 	a.drain()
-	if rebootErr := a.startReboot(d, *w); rebootErr != nil {
+	if rebootErr := a.startReboot(d, *a.tell.wish); rebootErr != nil {
 		a.tell.ended = nil // the last word counts
 		return report.Failed, errors.Join(err, rebootErr)
 	}
@@ -273,10 +278,7 @@ func (a *agent) hush(ctx context.Context) {
 
 // reboot asks for the reboot that the update needs. It comes when the run has
 // ended. The argument is what it passes to the firmware, "" if nothing.
-func (a *agent) reboot(_ *device.Device, why, argument string) (report.Code, error) {
-	a.tell.wish = &rebootWish{why, argument}
-	return report.OK, nil
-}
+func (a *agent) reboot(why, argument string) { a.tell.wish = &rebootWish{why, argument} }
 
 // startReboot starts a reboot, or leaves it to others.
 func (a *agent) startReboot(d *device.Device, w rebootWish) error {

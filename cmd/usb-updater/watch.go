@@ -9,18 +9,39 @@ import (
 )
 
 // scan runs for every stick that is plugged in, one after the other, until one
-// of them changes something.
+// of them changes something or an update is pending.
 func (a *agent) scan(ctx context.Context) (report.Code, error) {
-	devices, err := watch.Scan("/sys")
+	found, err := watch.Scan("/sys")
 	if err != nil {
 		return report.Failed, err
 	}
+	devices, leftOut := watch.Limit(found)
+	if len(leftOut) > 0 {
+		a.log.Warn().Int("left_out", len(leftOut)).Msg(errTooMany.Error())
+	}
+	return a.runForAll(ctx, devices, a.runFor)
+}
+
+// runForAll tells how runs for several sticks ended together: with the first
+// one that ends the matter, else with the first failure, else with what the
+// sticks hold.
+func (a *agent) runForAll(ctx context.Context, devices []watch.Device, run func(context.Context, watch.Device) report.Code) (report.Code, error) {
+	if len(devices) == 0 {
+		return report.NoArtifact, errors.New("no stick is plugged in")
+	}
+	all := report.NoArtifact
 	for _, dev := range devices {
-		if code, err := a.runFor(ctx, dev); code == report.OK || err != nil && ctx.Err() != nil {
-			return code, err
+		code := run(ctx, dev)
+		switch {
+		case ctx.Err() != nil:
+			return report.Canceled, context.Cause(ctx)
+		case code == report.OK, code == report.Pending:
+			return code, nil
+		case all == report.NoArtifact, all == report.UpToDate && !code.Quiet():
+			all = code
 		}
 	}
-	return report.NoArtifact, nil
+	return all, nil
 }
 
 // watch runs for every stick that comes. It is for systems on which no udev
@@ -46,19 +67,20 @@ func (a *agent) watch(ctx context.Context) (report.Code, error) {
 		if dev.Action == watch.Remove {
 			continue
 		}
-		if code, err := a.runFor(ctx, dev); code == report.OK {
-			return code, err
+		if code := a.runFor(ctx, dev); code == report.OK {
+			return code, nil
 		}
 	}
 }
 
-// runFor is the run for one device. An unusable stick is told and ends
-// nothing.
-func (a *agent) runFor(ctx context.Context, dev watch.Device) (report.Code, error) {
+// runFor is the run for one device. It stands in the same queue as those that
+// udev starts, and ends when its stick is pulled out. An unusable stick is told
+// and ends nothing.
+func (a *agent) runFor(ctx context.Context, dev watch.Device) report.Code {
 	one := *a
 	one.args, one.name = []string{dev.Name}, verbRun
 	a.log.Info().Str("blockdev", dev.Name).Msg("stick found")
 	code, err := one.update(ctx)
 	one.end(ctx, final(ctx, code), err)
-	return code, nil
+	return code
 }

@@ -87,6 +87,31 @@ type Agent struct {
 	HookTimeoutSeconds int
 	// WriteReport leaves a file on the stick that says how the run ended.
 	WriteReport bool
+
+	// Gates: what a stick must be, and what must agree before an install.
+
+	// Buses are the buses that a stick may be on.
+	Buses []string
+	// AllowComposite accepts a stick whose USB device has other interfaces
+	// than mass storage.
+	AllowComposite bool
+	// InhibitShutdown asks logind to hold off a shutdown during an install.
+	InhibitShutdown bool
+	// InhibitWaitSeconds is how long an install waits for the owner's programs
+	// to release the lock against updates.
+	InhibitWaitSeconds int
+	// MinBatteryPercent is what a battery must hold without external power; 0
+	// asks for nothing.
+	MinBatteryPercent int
+	// Confirm says how a person agrees, and ConfirmAt to what.
+	Confirm   Confirm
+	ConfirmAt ConfirmAt
+	// ConfirmTimeoutSeconds bounds the wait for it.
+	ConfirmTimeoutSeconds int
+	// ConfirmDevice is the input device, and ConfirmKey the code of the key on
+	// it that agrees.
+	ConfirmDevice string
+	ConfirmKey    int
 }
 
 // BootLoaderAuto lets the device say which boot loader it has.
@@ -120,6 +145,13 @@ func DefaultAgent() Agent {
 		LEDSeconds:               30,
 		ProgressSocket:           true,
 		HookTimeoutSeconds:       5,
+		Buses:                    []string{"usb"},
+		InhibitShutdown:          true,
+		InhibitWaitSeconds:       600,
+		MinBatteryPercent:        30,
+		Confirm:                  ConfirmNone,
+		ConfirmAt:                ConfirmInstall,
+		ConfirmTimeoutSeconds:    600,
 	}
 }
 
@@ -154,7 +186,10 @@ func (a Agent) check() error {
 	if err := a.checkHealth(); err != nil {
 		return err
 	}
-	return a.checkReporting()
+	if err := a.checkReporting(); err != nil {
+		return err
+	}
+	return a.checkGates()
 }
 
 func (a Agent) checkBootLoader() error {

@@ -149,6 +149,18 @@ func TestLoadAgent(t *testing.T) {
 		{"custom", `{"BootLoader": "custom", "BootLoaderProgram": "/usr/lib/board/slots"}`, ""},
 		{"custom without a program", `{"BootLoader": "custom"}`, "BootLoaderProgram"},
 		{"program without custom", `{"BootLoaderProgram": "/x"}`, `not "custom"`},
+		{"gates", `{"Buses": ["usb", "mmc"], "MinBatteryPercent": 0, "InhibitWaitSeconds": 0, "Confirm": "file", "ConfirmAt": "reboot"}`, ""},
+		{"no bus", `{"Buses": []}`, "Buses"},
+		{"bus that is a path", `{"Buses": ["usb/1-1"]}`, "Buses"},
+		{"battery", `{"MinBatteryPercent": 101}`, "MinBatteryPercent"},
+		{"lock time", `{"InhibitWaitSeconds": -1}`, "InhibitWaitSeconds"},
+		{"confirm", `{"Confirm": "yes"}`, `"Confirm" is "yes"`},
+		{"confirm at", `{"ConfirmAt": "boot"}`, "ConfirmAt"},
+		{"confirm time", `{"ConfirmTimeoutSeconds": 0}`, "ConfirmTimeoutSeconds"},
+		{"key", `{"Confirm": "key", "ConfirmDevice": "/dev/input/event0", "ConfirmKey": 28}`, ""},
+		{"key without a device", `{"Confirm": "key", "ConfirmKey": 28}`, "ConfirmDevice"},
+		{"key without a code", `{"Confirm": "key", "ConfirmDevice": "/dev/input/event0"}`, "ConfirmKey"},
+		{"code without a key", `{"ConfirmKey": 28}`, `not "key"`},
 		{"boot loader time", `{"BootLoaderTimeoutSeconds": 0}`, "BootLoaderTimeoutSeconds"},
 		{"reporting", `{"LED": "usr:status", "LEDSeconds": 0, "Hook": "/usr/lib/board/hook", "WriteReport": true}`, ""},
 		{"led is a path", `{"LED": "../leds/x"}`, `"LED" is`},
@@ -168,7 +180,7 @@ func TestLoadAgent(t *testing.T) {
 	if diff := cmp.Diff(DefaultAgent(), got); diff != "" {
 		t.Errorf("no file (-want +got):\n%s", diff)
 	}
-	if !got.VerifyWritten || got.AllowUnsigned || got.AllowDowngrade {
+	if !got.VerifyWritten || got.AllowUnsigned || got.AllowDowngrade || got.AllowComposite || got.MinBatteryPercent == 0 {
 		t.Errorf("defaults are not the safe ones: %+v", got)
 	}
 }

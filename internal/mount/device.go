@@ -102,16 +102,25 @@ func isKernelName(name string) bool {
 
 // number returns the device number of a device directory in sysfs.
 func (s sysfs) number(dir string) (uint64, error) {
-	f, err := os.Open(filepath.Join(dir, "dev"))
+	text, err := readAttr(filepath.Join(dir, "dev"))
 	if err != nil {
 		return 0, err
 	}
-	defer f.Close()
+	return parseNumber(text)
+}
+
+// readAttr returns the text of an attribute in sysfs, without the space around.
+func readAttr(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close() // read only
 	text, err := io.ReadAll(io.LimitReader(f, maxAttr))
 	if err != nil {
-		return 0, err
+		return "", err
 	}
-	return parseNumber(strings.TrimSpace(string(text)))
+	return strings.TrimSpace(string(text)), nil
 }
 
 // directory returns the directory of device number dev in sysfs, without

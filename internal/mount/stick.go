@@ -47,6 +47,13 @@ type Options struct {
 	// as one of them, also through device mapper, is refused. A number that
 	// is no block device is an error, for then the check would say nothing.
 	Protected []uint64
+	// Buses are the kernel's names of the buses that a stick may be on: "usb",
+	// "mmc". A hard disk in a USB enclosure is on "usb" and on "scsi". None
+	// means any.
+	Buses []string
+	// AllowComposite accepts storage that is part of a USB device with other
+	// interfaces. A directory has none.
+	AllowComposite bool
 }
 
 // Stick is an open stick. It must be closed. It is not safe for concurrent use.
@@ -60,6 +67,8 @@ type Stick struct {
 
 	root *os.Root
 	mnt  *os.File // holds the detached mount; nil where root alone does
+	sys  sysfs
+	id   identity // what it was when it was opened
 }
 
 // Open opens the stick dev read-only.
@@ -119,6 +128,13 @@ func open(sys sysfs, dev string, opts Options) (*Stick, error) {
 	if err := sys.checkProtected(blk.number, opts.Protected); err != nil {
 		return nil, err
 	}
+	if err := sys.checkSource(blk.number, opts.Buses, opts.AllowComposite); err != nil {
+		return nil, fmt.Errorf("%s: %w", blk.name, err)
+	}
+	id, err := sys.identifyOpen(blk)
+	if err != nil {
+		return nil, err
+	}
 	typ, err := allowedType(blk, opts.Types)
 	if err != nil {
 		return nil, err
@@ -131,7 +147,7 @@ func open(sys sysfs, dev string, opts Options) (*Stick, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mount %s as %s: %w", blk.name, typ, err)
 	}
-	return &Stick{Name: blk.name, Dev: blk.number, Type: typ, root: root, mnt: mnt}, nil
+	return &Stick{Name: blk.name, Dev: blk.number, Type: typ, root: root, mnt: mnt, sys: sys, id: id}, nil
 }
 
 // allowedType returns the type of the file system on blk, if it is one of

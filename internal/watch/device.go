@@ -23,6 +23,8 @@ type Device struct {
 	Major, Minor uint32
 	Action       Action
 	Partition    bool
+	// Disk is the kernel name of the whole disk. Only [Scan] fills it in.
+	Disk string
 }
 
 var errNotADevice = errors.New("uevent: not about a block device")

@@ -2,8 +2,10 @@ package watch
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -32,6 +34,7 @@ func fakeSysfs(t *testing.T) string {
 	add("soc@0/1.usb/usb1/1-1/host0/block/sda", "8:0\n")
 	add("soc@0/1.usb/usb1/1-1/host0/block/sda/sda1", "8:1\n")
 	add("pci0/usb12/12-1/host1/block/sdb", "8:16\n")
+	add("pci0/usb12/12-1/host1/block/sdd", "8:48\n") // a reader without a card
 	add("mmc0/block/mmcblk0", "179:0\n")
 	add("mmc0/block/mmcblk0/mmcblk0p1", "179:1\n")
 	add("virtual/block/loop0", "7:0\n")
@@ -39,6 +42,7 @@ func fakeSysfs(t *testing.T) string {
 	err := errors.Join(
 		os.WriteFile(filepath.Join(sys, "devices/soc@0/1.usb/usb1/1-1/host0/block/sda/sda1/partition"), []byte("1\n"), 0o600),
 		os.WriteFile(filepath.Join(sys, "devices/mmc0/block/mmcblk0/mmcblk0p1/partition"), []byte("1\n"), 0o600),
+		os.WriteFile(filepath.Join(sys, "devices/pci0/usb12/12-1/host1/block/sdd/size"), []byte("0\n"), 0o600),
 		os.Symlink("../../devices/gone", filepath.Join(class, "sdc")))
 	if err != nil {
 		t.Fatal(err)
@@ -49,8 +53,8 @@ func fakeSysfs(t *testing.T) string {
 func TestScan(t *testing.T) {
 	got, err := Scan(fakeSysfs(t))
 	want := []Device{
-		{Name: "sda1", Major: 8, Minor: 1, Action: Add, Partition: true},
-		{Name: "sdb", Major: 8, Minor: 16, Action: Add},
+		{Name: "sda1", Major: 8, Minor: 1, Action: Add, Partition: true, Disk: "sda"},
+		{Name: "sdb", Major: 8, Minor: 16, Action: Add, Disk: "sdb"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("Scan: %v (-want +got)\n%s", err, diff)
@@ -79,5 +83,38 @@ func TestScanHere(t *testing.T) {
 	}
 	if _, err := Scan("/sys"); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestByKernel checks the order in which disks are counted.
+func TestByKernel(t *testing.T) {
+	want := []string{"sda", "sda1", "sda2", "sda10", "sdb", "sdb1", "sdz", "sdaa", "sdaa1", "mmcblk0"}
+	got := slices.Clone(want)
+	slices.Sort(got)
+	slices.SortFunc(got, byKernel)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("order (-want +got):\n%s", diff)
+	}
+}
+
+func TestLimit(t *testing.T) {
+	var found, want, over []Device
+	for _, disk := range []string{"sda", "sdb", "sdc", "sdd", "sde"} {
+		for n := range 10 {
+			d := Device{Name: fmt.Sprintf("%s%d", disk, n+1), Disk: disk}
+			found = append(found, d)
+			if disk != "sde" && n < 8 {
+				want = append(want, d)
+			} else {
+				over = append(over, d)
+			}
+		}
+	}
+	kept, leftOut := Limit(found)
+	if diff := cmp.Diff(want, kept); diff != "" {
+		t.Errorf("Limit kept (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(over, leftOut); diff != "" {
+		t.Errorf("Limit left out (-want +got):\n%s", diff)
 	}
 }

@@ -1,0 +1,117 @@
+package mount
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrGone reports a stick that was pulled out, or whose medium was changed,
+// after it was opened. Another one may have the same name and number by then.
+var ErrGone = errors.New("stick was pulled out or changed")
+
+// identity tells one appearance of a block device from the next one of the
+// same name and number.
+type identity struct {
+	dir      string // in sysfs
+	inode    uint64 // of dir: sysfs makes a new one for each appearance
+	sequence uint64 // of the disk, for each medium; 0 before Linux 5.15
+}
+
+// identityOf describes the device number now. It returns [ErrGone] if there is
+// no such device.
+func (s sysfs) identityOf(number uint64) (identity, error) {
+	id, err := s.readIdentity(number)
+	// An attribute of a device that is just being removed is there, and cannot
+	// be read any more.
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) {
+		return identity{}, ErrGone
+	}
+	return id, err
+}
+
+func (s sysfs) readIdentity(number uint64) (identity, error) {
+	dir, err := s.directory(number)
+	if err != nil {
+		return identity{}, err
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		return identity{}, fmt.Errorf("stat: %w", err)
+	}
+	disk := dir
+	if _, err := os.Stat(filepath.Join(dir, "partition")); err == nil {
+		disk = filepath.Dir(dir)
+	}
+	id := identity{dir: dir, inode: st.Ino}
+	// (source: Linux, Documentation/ABI/stable/sysfs-block, "diskseq")
+	text, err := readAttr(filepath.Join(disk, "diskseq"))
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(dir); err != nil {
+			return identity{}, err
+		}
+		return id, nil
+	}
+	if err != nil {
+		return identity{}, err
+	}
+	if id.sequence, err = strconv.ParseUint(text, 10, 64); err != nil {
+		return identity{}, fmt.Errorf("diskseq is %.64q", text)
+	}
+	return id, nil
+}
+
+// sequenceOf asks the open device itself which medium it is, 0 where the
+// kernel does not number them.
+func sequenceOf(f *os.File) (uint64, error) {
+	var n uint64
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), unix.BLKGETDISKSEQ, uintptr(unsafe.Pointer(&n)))
+	if errno == unix.ENOTTY || errno == unix.EINVAL { // before Linux 5.15
+		return 0, nil
+	}
+	if errno != 0 {
+		return 0, fmt.Errorf("disk sequence number: %w", errno)
+	}
+	return n, nil
+}
+
+// identifyOpen returns the identity of the open device. What is open and what
+// sysfs shows under its number must be the same.
+func (s sysfs) identifyOpen(blk *blockDevice) (identity, error) {
+	id, err := s.identityOf(blk.number)
+	if err != nil {
+		return identity{}, fmt.Errorf("%s: %w", blk.name, err)
+	}
+	sequence, err := sequenceOf(blk.file)
+	if err != nil {
+		return identity{}, fmt.Errorf("%s: %w", blk.name, err)
+	}
+	if sequence != 0 && sequence != id.sequence {
+		return identity{}, fmt.Errorf("%s: %w", blk.name, ErrGone)
+	}
+	return id, nil
+}
+
+// Check returns [ErrGone] if the stick is not there any more: it was pulled
+// out, or another medium is in its reader. It asks the kernel and not the
+// stick, so it returns at once. It may be called by another goroutine than the
+// one that reads. A directory is always there.
+func (s *Stick) Check() error {
+	if s.Dev == 0 {
+		return nil
+	}
+	now, err := s.sys.identityOf(s.Dev)
+	if err == nil && now != s.id {
+		err = ErrGone
+	}
+	if err != nil {
+		return fmt.Errorf("stick %.64q: %w", s.Name, err)
+	}
+	return nil
+}

@@ -1,0 +1,162 @@
+package mount
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestCheckFindsAnotherStick checks all ways in which sysfs shows that a stick
+// is not the one that was opened.
+func TestCheckFindsAnotherStick(t *testing.T) {
+	const disk = "devices/usb1/1-1/block/sda"
+	setSequence := func(sys sysfs, n string) error {
+		return os.WriteFile(filepath.Join(string(sys), disk, "diskseq"), []byte(n), 0o600)
+	}
+	tests := []struct {
+		name   string
+		change func(sys sysfs) error
+		want   error
+	}{
+		{"the same", func(sysfs) error { return nil }, nil},
+		{"pulled out", func(sys sysfs) error {
+			return errors.Join(os.Remove(filepath.Join(string(sys), "dev/block/8:1")), os.RemoveAll(filepath.Join(string(sys), disk)))
+		}, ErrGone},
+		{"another card", func(sys sysfs) error { return setSequence(sys, "8\n") }, ErrGone},
+		{"another port", func(sys sysfs) error {
+			link := filepath.Join(string(sys), "dev/block/8:1")
+			other := filepath.Join(string(sys), "devices/usb1/1-2/block/sda/sda1")
+			return errors.Join(os.MkdirAll(other, 0o700), os.Remove(link), os.Symlink(other, link),
+				os.WriteFile(filepath.Join(other, "partition"), nil, 0o600),
+				os.WriteFile(filepath.Join(other, "../diskseq"), []byte("7\n"), 0o600))
+		}, ErrGone},
+		{"the same port again", func(sys sysfs) error {
+			// Kept beside, or its inode could be given out again.
+			dir := filepath.Join(string(sys), disk, "sda1")
+			return errors.Join(os.Rename(dir, dir+"-old"), os.Mkdir(dir, 0o700), os.WriteFile(filepath.Join(dir, "partition"), nil, 0o600))
+		}, ErrGone},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			sys := fakeSysfs(t)
+			if err := setSequence(sys, "7\n"); err != nil {
+				t.Fatal(err)
+			}
+			number := unix.Mkdev(8, 1)
+			id, err := sys.identityOf(number)
+			if err != nil || id.sequence != 7 {
+				t.Fatalf("identityOf = %+v, %v, want sequence 7", id, err)
+			}
+			stick := &Stick{Name: "sda1", Dev: number, sys: sys, id: id}
+			if err := tt.change(sys); err != nil {
+				t.Fatal(err)
+			}
+			if err := stick.Check(); !errors.Is(err, tt.want) {
+				t.Errorf("Check = %v, want %v", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestIdentityDamaged(t *testing.T) {
+	sys := fakeSysfs(t)
+	if err := os.WriteFile(filepath.Join(string(sys), "devices/usb1/1-1/block/sda/diskseq"), []byte("x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if id, err := sys.identityOf(unix.Mkdev(8, 1)); err == nil || errors.Is(err, ErrGone) {
+		t.Errorf("identityOf = %+v, %v, want an error about diskseq", id, err)
+	}
+}
+
+// TestCheckMedium changes the medium under a mounted stick: the name, the
+// number and the mount stay.
+func TestCheckMedium(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	fill(t, dir, "a.mender")
+	image := ext4Image(t, dir)
+	dev, _ := loop(t, image, "--read-only")
+	if _, err := os.Stat(filepath.Join("/sys/class/block", filepath.Base(dev), "diskseq")); err != nil {
+		t.Skipf("the kernel does not number media: %v", err)
+	}
+	stick, err := Open(t.Context(), dev, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stick.Close()
+	if err := stick.Check(); err != nil {
+		t.Fatalf("Check = %v", err)
+	}
+	changeMedium(t, dev, image)
+	if err := stick.Check(); !errors.Is(err, ErrGone) {
+		t.Errorf("Check with another medium = %v, want %v", err, ErrGone)
+	}
+}
+
+// TestCheckDetached opens a block device that is gone a moment later. Whoever
+// takes its name by then has another stick.
+func TestCheckDetached(t *testing.T) {
+	needRoot(t)
+	image := ext4Image(t, t.TempDir())
+	losetup := func(args ...string) string {
+		t.Helper()
+		out, err := exec.CommandContext(t.Context(), "losetup", args...).Output()
+		if err != nil {
+			t.Fatalf("losetup %q: %v", args, err)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	dev := losetup("--find", "--show", "--read-only", image)
+	sys := sysfs("/sys")
+	blk, err := sys.openDevice(dev)
+	if err != nil {
+		losetup("--detach", dev)
+		t.Fatal(err)
+	}
+	id, idErr := sys.identifyOpen(blk)
+	stick := &Stick{Name: filepath.Base(dev), Dev: blk.number, sys: sys, id: id}
+	before := stick.Check()
+	closeErr := blk.file.Close()
+	losetup("--detach", dev)
+	if err := errors.Join(idErr, before, closeErr); err != nil {
+		t.Fatal(err)
+	}
+	if id.sequence == 0 {
+		t.Skip("the kernel does not number media")
+	}
+	if err := stick.Check(); !errors.Is(err, ErrGone) {
+		t.Errorf("Check after the device was detached = %v, want %v", err, ErrGone)
+	}
+}
+
+// changeMedium puts a copy of image into the read-only loop device dev.
+func changeMedium(t *testing.T, dev, image string) {
+	t.Helper()
+	b, err := os.ReadFile(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := filepath.Join(t.TempDir(), "other")
+	if err := os.WriteFile(other, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	medium, err := os.Open(other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer medium.Close()
+	device, err := os.Open(dev)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer device.Close()
+	const loopChangeFD = 0x4C06 // (source: Linux, include/uapi/linux/loop.h)
+	if err := unix.IoctlSetInt(int(device.Fd()), loopChangeFD, int(medium.Fd())); err != nil {
+		t.Fatalf("change the medium of %s: %v", dev, err)
+	}
+}
