@@ -96,7 +96,7 @@ test-nogpl: ## the variant without GPL code
 
 .PHONY: test-device
 test-device: build ## tests on loop devices and with the real U-Boot; they skip with the reason when not root
-	$(GO) test -count=1 -timeout 10m -tags device ./test/device/... ./test/kill/... ./test/uboot/... ./internal/mount/...
+	$(GO) test -count=1 -timeout 10m -tags device ./test/device/... ./test/hostile/... ./test/kill/... ./test/uboot/... ./internal/mount/... ./cmd/usb-updater/...
 
 .PHONY: test-powercut
 test-powercut: ## cut the power at every write and print what boots

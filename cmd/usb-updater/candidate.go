@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/usb-updater/usb-updater/internal/artifact"
@@ -25,10 +26,11 @@ type profile struct {
 	deviceType string
 	name       string // of the running system, by its record or by itself
 	record     state.Record
+	stall      time.Duration // how long one read of a stick may take
 }
 
 func (a *agent) profile(d *device.Device, slots install.Slots) (profile, error) {
-	p := profile{device: d, slots: slots}
+	p := profile{device: d, slots: slots, stall: cmp.Or(a.stallLimit, stallLimit)}
 	var err error
 	if p.keys, err = d.Keys(); err != nil {
 		return p, err
@@ -68,26 +70,31 @@ type candidate struct {
 // scanLimit bounds the time in which a stick must show what it holds.
 const scanLimit = 60 * time.Second
 
-var errSlowStick = fmt.Errorf("the stick did not show what it holds within %v", scanLimit)
+// scanContext ends when the stick has taken too long.
+func (a *agent) scanContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	limit := cmp.Or(a.scanLimit, scanLimit)
+	return context.WithTimeoutCause(ctx, limit, fmt.Errorf("the stick did not show what it holds within %v", limit))
+}
 
-// candidates reads the header of each artifact on the stick and asks whether
+// candidates has the header of each artifact on the stick read and asks whether
 // it is for this device.
 func (a *agent) candidates(ctx context.Context, p profile, stick *mount.Stick) ([]candidate, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, scanLimit, errSlowStick)
+	ctx, cancel := a.scanContext(ctx)
 	defer cancel()
-	listing, err := stick.Candidates(ctx)
+	seen, err := a.sight(ctx, stick)
 	if err != nil {
 		return nil, err
 	}
-	if listing.LeftOut > 0 || listing.Truncated {
-		a.log.Warn().Int("left_out", listing.LeftOut).Bool("truncated", listing.Truncated).Msg("the stick holds more than is looked at")
+	a.log.Debug().Str("confined", seen.Confined).Int("files", len(seen.Files)).Msg("stick inspected")
+	if seen.LeftOut > 0 || seen.Truncated {
+		a.log.Warn().Int("left_out", seen.LeftOut).Bool("truncated", seen.Truncated).Msg("the stick holds more than is looked at")
 	}
 	provides, modules := install.Provides(p.record, p.name), p.device.Modules()
 	var found []candidate
-	for _, entry := range listing.Entries {
-		c := inspect(ctx, stick, entry, p.keys)
-		if ctx.Err() != nil { // what was read is no verdict
-			return nil, context.Cause(ctx)
+	for _, file := range seen.Files {
+		c, err := file.candidate()
+		if err != nil {
+			return nil, fmt.Errorf("inspect stick %.64q: %w", stick.Name, err)
 		}
 		if c.err == nil {
 			c.err = install.CheckPayloadType(c.header, modules.Find)
@@ -193,12 +200,14 @@ func refusal(decision policy.Decision) (report.Code, error) {
 // payload. The stick may be a device that lies: what it returns must be what
 // the decision rests on, byte for byte.
 func reopen(ctx context.Context, p profile, stick *mount.Stick, c candidate) (*artifact.Artifact, io.Closer, error) {
-	file, err := stick.Open(c.entry)
+	limited, cancel := context.WithTimeoutCause(ctx, p.stall, errStalled(p.stall))
+	defer cancel()
+	file, err := leaveBehind(limited, 0, func() (*os.File, error) { return stick.Open(c.entry) })
 	if err != nil {
 		return nil, nil, err
 	}
-	art, err := artifact.Open(reader{ctx, file}, artifact.Options{Keys: p.keys})
-	if err == nil && art.Header().RawDigest != c.header.RawDigest {
+	art, err := artifact.Open(&patientReader{ctx: ctx, file: file, limit: p.stall}, artifact.Options{Keys: p.keys})
+	if err == nil && !sameHeader(c.header, art.Header()) {
 		err = fmt.Errorf("artifact %.64q: %w", c.entry.Path, errStickChanged)
 	}
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/usb-updater/usb-updater/internal/artifact/artifacttest"
 	"github.com/usb-updater/usb-updater/internal/mount"
@@ -43,7 +44,7 @@ func TestStickThatLies(t *testing.T) {
 	if c.err != nil {
 		t.Fatal(c.err)
 	}
-	_, file, err := reopen(t.Context(), profile{}, stick, c)
+	_, file, err := reopen(t.Context(), profile{stall: time.Minute}, stick, c)
 	if err != nil {
 		t.Fatalf("the same bytes again: %v", err)
 	}
@@ -55,7 +56,7 @@ func TestStickThatLies(t *testing.T) {
 		"other compression only": {Name: "release-2", Compression: "none"},
 	} {
 		write(spec)
-		_, _, err := reopen(t.Context(), profile{}, stick, c)
+		_, _, err := reopen(t.Context(), profile{stall: time.Minute}, stick, c)
 		if !errors.Is(err, errStickChanged) || codeOf(err, report.Failed) != report.StickLied {
 			t.Errorf("%s: %v, want errStickChanged", name, err)
 		}
@@ -63,7 +64,7 @@ func TestStickThatLies(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := reopen(t.Context(), profile{}, stick, c); err == nil {
+	if _, _, err := reopen(t.Context(), profile{stall: time.Minute}, stick, c); err == nil {
 		t.Error("a file that is gone is opened")
 	}
 }

@@ -3,6 +3,10 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/usb-updater/usb-updater/internal/device"
 	"github.com/usb-updater/usb-updater/internal/mount"
@@ -44,7 +48,7 @@ func (a *agent) list(ctx context.Context) (report.Code, error) {
 		return report.ConfigFailed, err
 	}
 	opts := mount.Options{Types: d.Agent.FileSystems, RunDir: d.RunDir(), AllowDirectory: true}
-	stick, err := mount.Open(ctx, stickName(a.args[0], opts), opts)
+	stick, err := a.mountStick(ctx, opts)
 	if err != nil {
 		return report.StickFailed, err
 	}
@@ -72,10 +76,33 @@ func (a *agent) list(ctx context.Context) (report.Code, error) {
 	return report.OK, nil
 }
 
+// printJSON prints a document that is as safe for a terminal as it is for a
+// program: the names in it may be a stick's.
 func (a *agent) printJSON(v any) error {
-	enc := json.NewEncoder(a.stdout)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
+	text, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	_, err = a.stdout.Write(append(escapeJSON(text), '\n'))
+	return err
+}
+
+// escapeJSON escapes what encoding/json leaves as it is and a terminal does
+// not: DEL, C1 controls, marks that turn the direction of text.
+func escapeJSON(text []byte) []byte {
+	safe := make([]byte, 0, len(text))
+	for _, r := range string(text) {
+		switch {
+		case r == '\n' || unicode.IsPrint(r):
+			safe = utf8.AppendRune(safe, r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			safe = fmt.Appendf(safe, `\u%04x\u%04x`, high, low)
+		default:
+			safe = fmt.Appendf(safe, `\u%04x`, r)
+		}
+	}
+	return safe
 }
 
 func (a *agent) printListing(l listing) {

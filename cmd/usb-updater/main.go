@@ -59,12 +59,14 @@ type agent struct {
 	// queueWait is how long to wait for other runs of the agent.
 	queueWait time.Duration
 	// sleep waits, until its context ends.
-	sleep   func(context.Context, time.Duration) error
-	check   checkOptions
-	history int    // how many earlier results status shows
-	name    string // of the verb
-	args    []string
-	tell    *teller // nil until the device's lock is held
+	sleep func(context.Context, time.Duration) error
+	// scanLimit and stallLimit bound what a stick may take; 0 is the usual.
+	scanLimit, stallLimit time.Duration
+	check                 checkOptions
+	history               int    // how many earlier results status shows
+	name                  string // of the verb
+	args                  []string
+	tell                  *teller // nil until the device's lock is held
 }
 
 // verb is a command of the agent. Each returns the code that the run ends
@@ -87,6 +89,7 @@ func verbs() []verb {
 		{"watch", "", "run for every stick that comes; for systems without systemd", 0, (*agent).watch},
 		{"codes", "", "print the result codes", 0, (*agent).codes},
 		{"version", "", "print the version", 0, (*agent).version},
+		{inspectorVerb, "", "", 0, (*agent).inspectStick}, // not for people
 	}
 }
 
@@ -222,6 +225,9 @@ func usage() string {
 	var b strings.Builder
 	b.WriteString("usb-updater updates a device with two root slots from a USB stick, unattended.\n\nUsage:\n")
 	for _, v := range verbs() {
+		if v.help == "" {
+			continue
+		}
 		fmt.Fprintf(&b, "  usb-updater %-16s %s\n", strings.TrimSpace(v.name+" "+v.args), v.help)
 	}
 	b.WriteString(`

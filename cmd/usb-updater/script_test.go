@@ -9,7 +9,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"usb-updater": main})
+	testscript.Main(m, map[string]func(){"usb-updater": main, probeName: probeConfinement})
 }
 
 func TestScript(t *testing.T) { simscript.Run(t, "testdata/script") }
+
+// probeName is the command of TestInspectorIsConfined.
+const probeName = "probe-confinement"

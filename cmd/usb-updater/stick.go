@@ -52,14 +52,24 @@ func (a *agent) openStick(ctx context.Context, p profile) (*mount.Stick, error) 
 			return nil, err
 		}
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, scanLimit, errSlowStick)
-	defer cancel()
-	name := stickName(a.args[0], opts)
-	stick, err := patiently(ctx, a.sleep, func() (*mount.Stick, error) { return mount.Open(ctx, name, opts) })
+	stick, err := a.mountStick(ctx, opts)
 	if err == nil && a.tell != nil {
-		a.tell.stick = &usedStick{dev: name, number: stick.Dev, opts: opts}
+		a.tell.stick = &usedStick{dev: stickName(a.args[0], opts), number: stick.Dev, opts: opts}
 	}
 	return stick, err
+}
+
+// mountStick opens the stick of the command line. It must not take longer than
+// all of the scan may.
+func (a *agent) mountStick(ctx context.Context, opts mount.Options) (*mount.Stick, error) {
+	ctx, cancel := a.scanContext(ctx)
+	defer cancel()
+	name := stickName(a.args[0], opts)
+	open := func() (*mount.Stick, error) { return mount.Open(ctx, name, opts) }
+	if opts.AllowDirectory { // nothing starts up on a simulated device, or for list
+		return open()
+	}
+	return patiently(ctx, a.sleep, open)
 }
 
 // withinLimit refuses a stick that is one too many. Each partition has a run,
@@ -146,7 +156,11 @@ func (a *agent) whilePlugged(ctx context.Context, check func() error, do func(co
 		return code, nil
 	}
 	gone := check()
-	for try := 1; gone == nil && code == report.StickFailed && try < goneTries; try++ {
+	tries := goneTries
+	if a.opts.Root != "" { // a simulated stick does not take time to go
+		tries = 1
+	}
+	for try := 1; gone == nil && code == report.StickFailed && try < tries; try++ {
 		if a.sleep(ctx, gonePause) != nil {
 			break
 		}

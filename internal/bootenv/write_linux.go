@@ -175,7 +175,7 @@ func writeNew(path string, content []byte, like unix.Stat_t) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	if err := unix.Fchown(int(f.Fd()), int(like.Uid), int(like.Gid)); err != nil {
+	if err := giveTo(f, like); err != nil {
 		return err
 	}
 	if err := unix.Fchmod(int(f.Fd()), like.Mode&0o7777); err != nil {
@@ -185,4 +185,17 @@ func writeNew(path string, content []byte, like unix.Stat_t) (err error) {
 		return err
 	}
 	return f.Sync()
+}
+
+// giveTo makes f belong to who owns another file. A file that does already is
+// left alone: a sandbox may forbid the call as such.
+func giveTo(f *os.File, like unix.Stat_t) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return err
+	}
+	if st.Uid == like.Uid && st.Gid == like.Gid {
+		return nil
+	}
+	return unix.Fchown(int(f.Fd()), int(like.Uid), int(like.Gid))
 }

@@ -217,6 +217,11 @@ func openAt(dir *os.File, name string, flags int) (*os.File, error) {
 		if err != nil {
 			return nil, err
 		}
+		// A file that the runtime can poll (that of a file system in user space)
+		// would have Close wait for a read that hangs.
+		if err := unix.SetNonblock(fd, false); err != nil {
+			return nil, errors.Join(err, unix.Close(fd))
+		}
 		return os.NewFile(uintptr(fd), name), nil
 	}
 }

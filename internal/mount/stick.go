@@ -150,6 +150,17 @@ func open(sys sysfs, dev string, opts Options) (*Stick, error) {
 	return &Stick{Name: blk.name, Dev: blk.number, Type: typ, root: root, mnt: mnt, sys: sys, id: id}, nil
 }
 
+// Adopt makes a Stick of the root directory of one that is open already, in
+// this process or in the one that passed dir on. Only what lies beneath dir is
+// read. dir stays the caller's. Name, Dev and Type of the Stick are not known.
+func Adopt(dir *os.File) (*Stick, error) {
+	root, err := os.OpenRoot(fdPath(dir))
+	if err != nil {
+		return nil, fmt.Errorf("adopt stick: %w", cause(err))
+	}
+	return &Stick{root: root}, nil
+}
+
 // allowedType returns the type of the file system on blk, if it is one of
 // types, or an error that says what to do.
 func allowedType(blk *blockDevice, types []string) (string, error) {

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"go/parser"
 	"go/token"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -184,6 +186,64 @@ func TestExampleConfiguration(t *testing.T) {
 			if !strings.Contains(string(doc), "`"+f.Name+"`") {
 				t.Errorf("docs/configuration.md lacks the key %s", f.Name)
 			}
+		}
+	}
+}
+
+// TestDefensesAreTested: the table of defenses names tests that exist, and each
+// defense has one or says that it is open.
+func TestDefensesAreTested(t *testing.T) {
+	testName := regexp.MustCompile(`(?m)^func (Test\w+)\(`)
+	defense := regexp.MustCompile(`^\| (D\d+) \|(.*)$`)
+	quotedTest := regexp.MustCompile("`(Test\\w+)`")
+	doc, err := os.ReadFile(filepath.Join(root, "docs/security.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := map[string]bool{}
+	for _, dir := range []string{"cmd", "internal", "test"} {
+		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, _ fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			b, err := os.ReadFile(path)
+			for _, m := range testName.FindAllStringSubmatch(string(b), -1) {
+				tests[m[1]] = true
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	named := map[string]bool{}
+	rows := map[string]bool{}
+	for line := range strings.Lines(string(doc)) {
+		row := defense.FindStringSubmatch(strings.TrimSpace(line))
+		if row == nil {
+			continue
+		}
+		rows[row[1]] = true
+		names := quotedTest.FindAllStringSubmatch(row[2], -1)
+		if len(names) == 0 && !strings.Contains(row[2], "| open |") {
+			t.Errorf("defense %s names no test and is not open", row[1])
+		}
+		for _, name := range names {
+			named[name[1]] = true
+			if !tests[name[1]] {
+				t.Errorf("defense %s names %s, which does not exist", row[1], name[1])
+			}
+		}
+	}
+	const last = 16
+	for i := 1; i <= last; i++ {
+		if d := fmt.Sprintf("D%d", i); !rows[d] {
+			t.Errorf("docs/security.md has no row for defense %s", d)
+		}
+	}
+	for name := range tests {
+		if strings.HasPrefix(name, "TestDefense") && name != t.Name() && !named[name] {
+			t.Errorf("%s is in no row of docs/security.md", name)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
@@ -248,4 +249,37 @@ func (d *Device) bringUp(n int) error {
 		os.WriteFile(filepath.Join(d.Dir, "proc/cmdline"), fmt.Appendf(nil, "console=ttyS0 root=/dev/mmcblk0p%d ro\n", n), 0o600),
 		os.WriteFile(filepath.Join(d.Dir, "proc/sys/kernel/random/boot_id"), fmt.Appendf(nil, "boot-%d\n", d.boots), 0o600),
 	)
+}
+
+// Clone copies the device, with all that is on it, to the directory dir. Slots
+// must be files.
+func (d *Device) Clone(dir string) (*Device, error) {
+	if len(d.undo) > 0 {
+		return nil, errors.New("clone: the slots are on loop devices")
+	}
+	err := filepath.WalkDir(d.Dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(d.Dir, path)
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() {
+			return os.MkdirAll(filepath.Join(dir, name), info.Mode().Perm())
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(dir, name), content, info.Mode().Perm())
+	})
+	if err != nil {
+		return nil, fmt.Errorf("clone: %w", err)
+	}
+	return &Device{Dir: dir, loader: d.loader, boots: d.boots}, nil
 }

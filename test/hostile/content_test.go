@@ -1,0 +1,255 @@
+//go:build device
+
+package hostile
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/usb-updater/usb-updater/internal/artifact/artifacttest"
+)
+
+type files = map[string][]byte
+
+// TestDefenseD05Contents: what a stick may hold, by mistake or on purpose, and
+// what comes of it. A stick that is refused has cost nothing: every file of the
+// device is as it was.
+func TestDefenseD05Contents(t *testing.T) {
+	need(t)
+	r := newRig(t)
+	forBoard := func(device string) []byte {
+		return r.artifact(t, "release-2", func(s *artifacttest.Spec) { s.DeviceTypes = []string{device} })
+	}
+	good := r.artifact(t, "release-2", nil)
+	unsigned := r.artifact(t, "release-2", func(s *artifacttest.Spec) { s.Signer = nil })
+	ten := files{}
+	for i := range 10 {
+		ten[fmt.Sprintf("%d.mender", i)] = forBoard(fmt.Sprintf("board-%d", i))
+	}
+	tests := []struct {
+		name    string
+		files   files
+		want    string // result
+		chosen  string // release that is installed, "" for none
+		in, out string // what the log must say, and must not
+	}{
+		{"nothing", files{"notes.txt": []byte("x")}, "no-artifact", "", "", ""},
+		{"empty file", files{"a.mender": nil}, "no-artifact", "", "", ""},
+		{"litter of macOS and Windows", files{
+			"._update.mender": []byte("\x00\x05\x16\x07"), ".DS_Store": []byte("x"), ".Trashes/501/old.mender": good, ".Spotlight-V100/x.mender": good,
+			"System Volume Information/x.mender": good, "$RECYCLE.BIN/x.mender": good, "Thumbs.db": []byte("x"), "update.mender.part": good, "other/deep.mender": good,
+		}, "no-artifact", "", "", ""},
+		{"litter beside an artifact", files{"._update.mender": []byte("x"), "System Volume Information/x": nil, "update.mender": good}, "ok", "release-2", "", ""},
+		{"folder of any case", files{"Mender/UPDATE.MENDER": good}, "ok", "release-2", "", ""},
+		{"ten devices, not this one", ten, "refused", "", "not compatible", ""},
+		{"ten devices and this one", with(ten, "z.mender", good), "ok", "release-2", "", ""},
+		{"two versions", files{"a.mender": r.artifact(t, "release-3", nil), "b.mender": good}, "ok", "release-3", "older than", ""},
+		{"same version, other content", files{"a.mender": good, "b.mender": r.artifact(t, "release-2", func(s *artifacttest.Spec) {
+			s.Files = []artifacttest.File{artifacttest.Bytes("image.ext4", r.images["release-3"])}
+		})}, "refused", "", "2 different artifacts have the version", ""},
+		{"two copies", files{"a.mender": good, "b.mender": good}, "ok", "release-2", "the same artifact as", ""},
+		{"unsigned", files{"a.mender": unsigned}, "refused", "", "signed", ""},
+		{"unsigned, newer, beside a signed one", files{"a.mender": good, "b.mender": r.artifact(t, "release-3", func(s *artifacttest.Spec) { s.Signer = nil })}, "ok", "release-2", "", ""},
+		{"downgrade", files{"a.mender": r.artifact(t, "release-0", func(s *artifacttest.Spec) {
+			s.Files = []artifacttest.File{artifacttest.Bytes("image.ext4", r.images["release-3"])}
+		})}, "refused", "", "AllowDowngrade", ""},
+		{"too large for the slot", files{"a.mender": r.artifact(t, "release-2", func(s *artifacttest.Spec) {
+			s.Files = []artifacttest.File{artifacttest.Bytes("image.ext4", make([]byte, slotSize+1))}
+		})}, "refused", "", "the partition", ""},
+		{"copied in part, header", files{"a.mender": good[:2*kib]}, "refused", "", "unexpected end", ""},
+		{"zeros of its size", files{"a.mender": make([]byte, len(good))}, "refused", "", "", ""},
+		{"configuration", files{
+			"etc/mender/mender.conf": []byte(`{}`), "mender.conf": []byte(`{}`), "usb-updater.conf": []byte(`{"AllowUnsigned": true}`),
+			"mender/usb-updater.conf": []byte(`{"AllowUnsigned": true}`), "device_type": []byte("device_type=x\n"), "a.mender": unsigned,
+		}, "refused", "", "signed", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newRig(t)
+			before := r.snapshot(t)
+			o := r.run(t, writeStick(t, tt.files))
+			if o.result != tt.want {
+				t.Errorf("result %q, want %q\n%s", o.result, tt.want, o.log)
+			}
+			if !strings.Contains(o.log, tt.in) {
+				t.Errorf("the log lacks %q:\n%s", tt.in, o.log)
+			}
+			harmless(t, "log", o.log, maxLines+16)
+			if installed := r.safe(t, o, tt.chosen); installed != (tt.chosen != "") {
+				t.Errorf("installed: %v, want %q", installed, tt.chosen)
+			}
+			if tt.chosen == "" {
+				r.unchanged(t, before)
+			}
+		})
+	}
+}
+
+func with(m files, name string, content []byte) files {
+	all := files{name: content}
+	maps.Copy(all, m)
+	return all
+}
+
+// TestDefenseD12CutPayload: the copy to the stick was interrupted.
+func TestDefenseD12CutPayload(t *testing.T) {
+	need(t)
+	good := newRig(t).artifact(t, "release-2", nil)
+	for _, missing := range []int{1, 512, 4 * kib, 100 * kib} {
+		r := newRig(t)
+		o := r.run(t, writeStick(t, files{"a.mender": good[:len(good)-missing]}))
+		if r.safe(t, o, "release-2") {
+			continue // what is missing is padding
+		}
+		o.oneOf(t, "bad-artifact")
+		r.recovers(t)
+	}
+}
+
+// TestDefenseD07Crowds: many files, links in circles, deep and huge directories
+// end in a bounded number of lines and leave the device alone.
+func TestDefenseD07Crowds(t *testing.T) {
+	need(t)
+	many := func(n int, pattern string) func(string) error {
+		return func(dir string) error {
+			for i := range n {
+				if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf(pattern, i)), []byte("x"), 0o600); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}
+	for what, fill := range map[string]func(string) error{
+		"10,000 artifacts": many(10000, "%d.mender"),
+		"20,000 files":     many(20000, "%d.txt"),
+		"links in circles": func(dir string) error {
+			return errors.Join(
+				os.Symlink(".", filepath.Join(dir, "mender")), os.Symlink("b.mender", filepath.Join(dir, "a.mender")), os.Symlink("a.mender", filepath.Join(dir, "b.mender")),
+				os.Symlink("/etc/passwd", filepath.Join(dir, "c.mender")), os.Symlink("/dev/zero", filepath.Join(dir, "d.mender")), os.Symlink("..", filepath.Join(dir, "MENDER")),
+				os.Symlink("/proc/self/fd/0", filepath.Join(dir, "e.mender")))
+		},
+		"deep": func(dir string) error {
+			return os.MkdirAll(filepath.Join(dir, strings.Repeat("mender/", 500)), 0o700)
+		},
+		"50 spellings of the folder": func(dir string) error {
+			for i := range 50 {
+				spelling := []byte("mender")
+				for bit := range spelling {
+					if i>>bit&1 == 1 {
+						spelling[bit] -= 'a' - 'A'
+					}
+				}
+				sub := filepath.Join(dir, string(spelling))
+				if err := errors.Join(os.Mkdir(sub, 0o700), many(100, "%d.mender")(sub)); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			r := newRig(t)
+			dir := t.TempDir()
+			if err := fill(dir); err != nil {
+				t.Fatal(err)
+			}
+			before := r.snapshot(t)
+			o := r.run(t, dir)
+			o.oneOf(t, "no-artifact", "refused")
+			harmless(t, "log", o.log, maxLines)
+			r.unchanged(t, before)
+		})
+	}
+}
+
+// TestDefenseD09LeftIn: a stick that stays in for 50 boots is installed once.
+func TestDefenseD09LeftIn(t *testing.T) {
+	need(t)
+	for what, tt := range map[string]struct {
+		release                      string
+		installs, commits, rollbacks int
+		slot                         int // in the end
+	}{
+		"good":                {"release-2", 1, 1, 0, 3},
+		"fails its check":     {sick, 1, 0, 1, 2},
+		"does not come up":    {"no root", 1, 0, 1, 2},
+		"beside an older one": {"release-3", 1, 1, 0, 3},
+	} {
+		t.Run(what, func(t *testing.T) {
+			r := newRig(t)
+			name := tt.release
+			content := files{}
+			if name == "no root" {
+				content["a.mender"] = r.artifact(t, "release-5", func(s *artifacttest.Spec) {
+					s.Files = []artifacttest.File{artifacttest.Bytes("image.ext4", make([]byte, imageSize))}
+				})
+			} else {
+				content["a.mender"] = r.artifact(t, name, nil)
+			}
+			if what == "beside an older one" {
+				content["b.mender"] = r.artifact(t, "release-2", nil)
+			}
+			stick := writeStick(t, content)
+			installs, commits, rollbacks, slot := 0, 0, 0, 0
+			for boot := range 50 {
+				var err error
+				if slot, err = r.dev.Boot(); err != nil {
+					t.Fatalf("boot %d: %v", boot, err)
+				}
+				_, end := r.agent(t, "boot-check")
+				o := end()
+				switch o.result {
+				case "ok":
+					commits++
+				case "health-failed", "trial-failed":
+					rollbacks++
+				case "nothing-in-progress":
+				default:
+					t.Fatalf("boot %d: boot-check: %q\n%s", boot, o.result, o.log)
+				}
+				if _, err := os.Stat(filepath.Join(r.dev.Dir, "run/usb-updater/reboot-requested")); err == nil {
+					continue
+				}
+				if o := r.run(t, stick); o.result == "ok" {
+					installs++
+				}
+			}
+			if installs != tt.installs || commits != tt.commits || rollbacks != tt.rollbacks || slot != tt.slot {
+				t.Errorf("%d installs, %d commits, %d rollbacks, slot %d; want %d, %d, %d, %d",
+					installs, commits, rollbacks, slot, tt.installs, tt.commits, tt.rollbacks, tt.slot)
+			}
+		})
+	}
+}
+
+// TestDefenseD09ManyStarts: many sticks, or many partitions of one, start the
+// agent at the same time. One of the runs installs.
+func TestDefenseD09ManyStarts(t *testing.T) {
+	need(t)
+	const starts = 8
+	r := newRig(t)
+	stick := writeStick(t, files{"a.mender": r.artifact(t, "release-2", nil)})
+	var ends []func() outcome
+	for range starts {
+		_, end := r.agent(t, "run", stick)
+		ends = append(ends, end)
+	}
+	installs := 0
+	for _, end := range ends {
+		o := end()
+		o.oneOf(t, "ok", "busy", "pending")
+		if o.result == "ok" {
+			installs++
+		}
+	}
+	if installs != 1 {
+		t.Errorf("%d installs, want 1", installs)
+	}
+	r.boots(t, 3)
+}

@@ -1,0 +1,5 @@
+// Package hostile gives the shipped agent sticks that lie, fail, hang, vanish,
+// and hold what nobody should have to read, and asks each time what the device
+// boots next. It needs root for FUSE and loop devices. It is no part of the
+// product.
+package hostile
