@@ -103,10 +103,11 @@ test-powercut: ## cut the power at every write and print what boots
 	$(GO) test -count=1 -v -run 'PowerCut|Crash' ./internal/bootenv/... ./internal/install/... ./internal/atomicfile/...
 
 .PHONY: bench
-bench: build ## decoding speed beside other programs', and, as root, whole installs; PEERS=1 installs with the others, too
+bench: build ## decoding speed and, as root, whole installs; PEERS=1 beside other programs; MEDIA, CODECS, STATES, CPUS, SIZE, ROUNDS: docs/performance.md
 	$(GO) run ./test/bench
 	@if [ "$$(id -u)" = 0 ]; then \
-		set -x; $(GO) run ./test/bench -install -size $${SIZE:-512} -rounds $${ROUNDS:-5} -dir /dev/shm $${PEERS:+-peers}; \
+		set -x; $(GO) run ./test/bench -install -size $${SIZE:-512} -rounds $${ROUNDS:-5} -dir /dev/shm -media $${MEDIA:-ram} \
+			-codecs $${CODECS:-gzip,none,zstd,xz} -states $${STATES:-fresh,prev} -cpus $${CPUS:-0} $${PEERS:+-peers}; \
 	else \
 		echo "bench: not root: whole installs are left out"; \
 	fi

@@ -1,331 +1,266 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
-	"strconv"
 	"strings"
-	"text/tabwriter"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/usb-updater/usb-updater/internal/artifact/artifacttest"
 	"github.com/usb-updater/usb-updater/test/sim"
 )
 
 const (
-	mib  = 1 << 20
-	cell = 4 << 10
-	page = 64 << 10 // of which an image is made
+	deviceType = "bench"
+	oursName   = "usb-updater"
+	// format names the cache: another generator of images needs another one.
+	format = 1
 )
 
-// installBench measures whole installs: a program writes an image to a loop
-// device over memory. Each program is one that a shell would run.
+type installOptions struct {
+	out                   io.Writer
+	size                  int64 // bytes of the image
+	rounds, cpus          int
+	dir, cache, bin, peer string
+	media, codecs, states []string
+	peers                 bool
+}
+
+// installBench measures whole installs: a program that a shell would run writes
+// an image to the inactive slot of a device and switches its boot environment.
 type installBench struct {
-	dir    string
-	bin    string
+	installOptions
+	dir                string
+	cache              cache
+	keys               string
+	image, prev, noise string
+	sum                [sha256.Size]byte // of the image
+
+	// Of the medium that is measured.
 	device *sim.Device
-	image  []byte
-	prev   []byte // what the slot holds in state prev
-	sum    [sha256.Size]byte
-	out    io.Writer
+	loopA  string
+	slot   *blockDevice
+	stick  *stick
 }
 
-// result is one run.
-type result struct {
-	wall, cpu      float64 // seconds
-	rss            float64 // MiB
-	written        float64 // MiB, of the block device, zeroed by command or not
-	flushes, reads float64
-}
-
-// peer is a program to be measured; command takes the codec.
-type peer struct {
-	name    string
-	command func(codec string) []string
-}
-
-// runInstall prints a table of medians for each codec and state of the slot.
-func runInstall(ctx context.Context, out io.Writer, size int64, rounds int, dir, bin string, codecs []string, peers bool) error {
+// runInstall prints a table of medians for all media, codecs and states. It
+// fails if ours did not install.
+func runInstall(ctx context.Context, o installOptions) error {
 	if os.Getuid() != 0 {
 		return errors.New("installs need root, for loop devices")
 	}
-	dir, err := os.MkdirTemp(dir, "bench")
-	if err != nil {
-		return err
+	for _, s := range o.states {
+		if s != "fresh" && s != "prev" {
+			return fmt.Errorf("state %q: want fresh or prev", s)
+		}
 	}
-	defer os.RemoveAll(dir)
-	b := &installBench{dir: dir, bin: bin, out: out}
-	b.makeImages(int(size))
-	if err := b.makeDevice(); err != nil {
-		return err
+	if o.size%mib != 0 || o.size < 16*mib || o.rounds < 1 {
+		return errors.New("want at least 16 MiB and one round")
 	}
-	defer func() { _ = b.device.Close() }() // scratch
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "artifact\tslot held\tprogram\twall s\tCPU s\tCPU/wall\tRSS MiB\twritten MiB\tread MiB\tflushes\t\n")
-	for _, codec := range codecs {
-		if err := b.makeArtifact(ctx, codec); err != nil {
+	b := &installBench{installOptions: o, cache: cache{filepath.Join(o.cache, fmt.Sprintf("v%d-%d", format, o.size/mib))}}
+	var err error
+	for _, path := range []*string{&b.cache.dir, &b.bin, &b.peer} { // the programs run elsewhere
+		if *path, err = filepath.Abs(*path); err != nil {
 			return err
 		}
-		for _, state := range []string{"prev", "other"} {
-			all := b.peers(peers, codec)
-			runs := make([][]result, len(all))
-			for range rounds {
-				for i, p := range all {
-					r, err := b.measure(ctx, p.command(codec), state)
-					if err != nil {
-						return fmt.Errorf("%s, %s over %s: %w", p.name, codec, state, err)
-					}
-					runs[i] = append(runs[i], r)
-				}
-			}
-			for i, p := range all {
-				m := medians(runs[i])
-				fmt.Fprintf(w, "%s\t%s\t%s\t%.2f\t%.2f\t%.2f\t%.1f\t%.0f\t%.0f\t%.0f\t\n", codec, state, p.name, m.wall, m.cpu, m.cpu/m.wall, m.rss, m.written, m.reads, m.flushes)
-			}
+	}
+	if b.dir, err = os.MkdirTemp(o.dir, "bench"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(b.dir)
+	if err := b.makeImages(ctx); err != nil {
+		return err
+	}
+	for _, name := range o.media {
+		m, err := findMedium(name)
+		if err != nil {
+			return err
+		}
+		if err := b.runMedium(ctx, m); err != nil {
+			return fmt.Errorf("medium %s: %w", name, err)
 		}
 	}
-	changed := 0
-	for at := 0; at < len(b.image); at += cell {
-		if !bytes.Equal(b.image[at:at+cell], b.prev[at:at+cell]) {
-			changed += cell
-		}
-	}
-	fmt.Fprintf(w, "(image of %d MiB; prev differs in %d MiB of its blocks of 4 KiB, other in all; medians of %d rounds;\nwritten includes what the device was told to zero; the CPU of the kernel's own threads is not in it)\n", size/mib, changed/mib, rounds)
-	return w.Flush()
+	return nil
 }
 
-// makeImages makes an image like a root file system: two fifths are zeros, the
-// rest compresses to a third. One in eleven of the blocks of 4 KiB is new.
-func (b *installBench) makeImages(size int) {
-	rng := rand.New(rand.NewPCG(1, 1))
-	content := makeImage(int64(size))
-	for at := 0; at < size; {
-		n := min((1+rng.IntN(40))*page, size-at)
-		if rng.IntN(100) < 42 {
-			clear(content[at : at+n])
-		}
-		at += n
+// makeImages finds or makes what the slot holds before and after.
+func (b *installBench) makeImages(ctx context.Context) error {
+	if err := os.MkdirAll(b.cache.dir, 0o755); err != nil {
+		return err
 	}
-	b.image, b.prev, b.sum = content, slices.Clone(content), sha256.Sum256(content)
-	for at := 0; at+16*cell <= size; at += (1 + rng.IntN(80)) * cell {
-		n := (1 + rng.IntN(6)) * cell
-		if rng.IntN(100) < 90 && !bytes.Equal(content[at:at+n], make([]byte, n)) {
-			for i := range n {
-				b.prev[at+i] ^= 0x5a
+	create := func(fill func(io.Writer) error) func(string) error {
+		return func(path string) error {
+			f, err := os.Create(path)
+			if err != nil {
+				return err
 			}
+			return errors.Join(fill(f), f.Close())
 		}
 	}
+	var err [5]error
+	b.image, err[0] = b.cache.file("image", create(func(w io.Writer) error { return writeImages(w, io.Discard, b.size) }))
+	b.prev, err[1] = b.cache.file("prev", create(func(w io.Writer) error { return writeImages(io.Discard, w, b.size) }))
+	b.noise, err[2] = b.cache.file("noise", create(func(w io.Writer) error { return writeNoise(w, b.size) }))
+	b.sum, err[3] = sumFile(b.image)
+	if b.peers {
+		b.keys, err[4] = b.cache.key(ctx)
+	}
+	return errors.Join(err[:]...)
 }
 
-// makeDevice makes a device on loop devices whose slot A runs.
-func (b *installBench) makeDevice() error {
-	d, err := sim.New(filepath.Join(b.dir, "device"), sim.Options{SlotSize: int64(len(b.image)), Loop: true, DeviceType: "bench"})
+// runMedium makes a device and measures on it.
+func (b *installBench) runMedium(ctx context.Context, m medium) (err error) {
+	if err := b.makeDevice(ctx, m); err != nil {
+		return errors.Join(err, b.closeDevice())
+	}
+	defer func() { err = errors.Join(err, b.closeDevice()) }()
+	if err := b.head(m); err != nil {
+		return err
+	}
+	for _, name := range b.codecs {
+		how, err := findCodec(name)
+		if err != nil {
+			return err
+		}
+		if err := b.runCodec(ctx, m, how); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// makeDevice makes a device that runs from slot A; slot B is on the medium.
+func (b *installBench) makeDevice(ctx context.Context, m medium) error {
+	d, err := sim.New(filepath.Join(b.dir, "device"), sim.Options{SlotSize: b.size, DeviceType: deviceType, Loop: true})
 	if err != nil {
 		return err
 	}
 	b.device = d
 	root := filepath.Join(b.dir, "root.ext4")
-	if err := (sim.Release{Name: "release-1"}).Image(root, 16*mib); err != nil {
+	if err := errors.Join((sim.Release{Name: "release-1"}).Image(root, 16*mib), d.Flash(sim.Slots[0], root)); err != nil {
 		return err
 	}
-	if err := d.Flash(2, root); err != nil {
+	if _, err := d.Boot(); err != nil {
 		return err
 	}
-	_, err = d.Boot()
+	if b.loopA, err = loopOf(d.Slot(sim.Slots[0])); err != nil {
+		return err
+	}
+	file := filepath.Join(b.dir, "slot-b")
+	f, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(f.Truncate(b.size), f.Close()); err != nil {
+		return err
+	}
+	if b.slot, err = attach(ctx, file, m.slot); err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	node := d.Slot(sim.Slots[1])
+	return errors.Join(unix.Stat(b.slot.path, &st), os.Remove(node), unix.Mknod(node, unix.S_IFBLK|0o600, int(st.Rdev)))
+}
+
+// loopOf is the machine's own name of a loop device.
+func loopOf(node string) (string, error) {
+	n, err := minor(node)
+	return fmt.Sprintf("/dev/loop%d", n), err
+}
+
+func (b *installBench) closeDevice() error {
+	var err error
+	if b.slot != nil {
+		err = errors.Join(err, b.slot.close(), os.Remove(b.slot.file))
+	}
+	if b.device != nil {
+		err = errors.Join(err, b.device.Close(), os.RemoveAll(b.device.Dir))
+	}
+	b.slot, b.device = nil, nil
 	return err
 }
 
-func (b *installBench) artifact(codec string) string { return filepath.Join(b.dir, codec+".mender") }
-
-// makeArtifact packs the image with the settings of mender-artifact.
-func (b *installBench) makeArtifact(ctx context.Context, codec string) error {
-	pack := map[string][2]string{
-		"none": {"", ""}, "gzip": {".gz", "gzip -9 -c"}, "zstd": {".zst", "zstd -q -9 --zstd=wlog=23 -c"}, "xz": {".xz", "xz -6 -T2 -c"},
-	}
-	how, ok := pack[codec]
-	if !ok {
-		return fmt.Errorf("compression %q: want none, gzip, zstd or xz", codec)
-	}
-	var plain bytes.Buffer
-	spec := artifacttest.Spec{Name: "release-2", DeviceTypes: []string{"bench"}, Compression: "none", Files: []artifacttest.File{artifacttest.Bytes("rootfs.ext4", b.image)}}
-	if err := artifacttest.Write(&plain, spec); err != nil {
-		return err
-	}
-	whole, _, err := repack(plain.Bytes(), how[0], packer(ctx, how[1]))
+// runCodec measures all programs with one kind of artifact. The order changes
+// from round to round, so that none always follows the same other one.
+func (b *installBench) runCodec(ctx context.Context, m medium, how codec) (err error) {
+	all, left, err := b.programs(ctx, how)
 	if err != nil {
 		return err
 	}
-	data, err := packer(ctx, how[1])(b.image)
-	if err != nil {
+	var files []string
+	for _, p := range all {
+		files = append(files, p.file)
+	}
+	slices.Sort(files)
+	if b.stick, err = makeStick(ctx, b.dir, m.stick, slices.Compact(files)); err != nil {
 		return err
 	}
-	return errors.Join(os.WriteFile(b.artifact(codec), whole, 0o600), os.WriteFile(b.artifact(codec)+".image", data, 0o600))
-}
-
-// packer returns what compresses with a command, "" for not at all.
-func packer(ctx context.Context, command string) func([]byte) ([]byte, error) {
-	return func(b []byte) ([]byte, error) {
-		if command == "" {
-			return b, nil
+	defer func() { err = errors.Join(err, b.stick.close()) }()
+	for _, state := range b.states {
+		for _, p := range all {
+			p.runs, p.failed = nil, nil
 		}
-		args := strings.Fields(command)
-		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-		cmd.Stdin = bytes.NewReader(b)
-		return cmd.Output()
+		for round := range b.rounds {
+			for i := range all {
+				p := all[(i+round)%len(all)]
+				if p.failed != nil {
+					continue
+				}
+				r, err := b.measure(ctx, p, state)
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				p.runs, p.failed = append(p.runs, r), err
+			}
+		}
+		b.rows(how, state, all)
+		for _, p := range all[:2] {
+			if p.failed != nil {
+				return fmt.Errorf("%s over %s: %w", p.name, state, p.failed)
+			}
+		}
 	}
-}
-
-// peers are ours and, if wanted, others that are installed.
-func (b *installBench) peers(others bool, codec string) []peer {
-	mender := filepath.Join(b.bin, "mender")
-	ours := []string{mender, "--root", b.device.Dir, "--log-level", "error", "install"}
-	all := []peer{
-		{"usb-updater", func(c string) []string { return append(slices.Clone(ours), b.artifact(c)) }},
-		{"usb-updater, 1 CPU", func(c string) []string {
-			return append([]string{"taskset", "-c", "0"}, append(slices.Clone(ours), b.artifact(c))...)
-		}},
-	}
-	if !others {
-		return all
-	}
-	unpack := map[string]string{"none": "cat", "gzip": "zcat", "zstd": "zstd -q -dc", "xz": "xz -dc"}[codec]
-	all = append(all, peer{strings.Fields(unpack)[0] + " | dd", func(c string) []string {
-		return []string{"sh", "-c", unpack + ` < "$0" | dd of="$1" bs=1M iflag=fullblock conv=fsync status=none`, b.artifact(c) + ".image", b.device.Slot(3)}
-	}})
-	if _, err := exec.LookPath("mender"); err == nil && codec != "zstd" { // Debian's cannot read zstd
-		all = append(all, peer{"mender-client", func(c string) []string {
-			return []string{"test/bench/mender-client", b.device.Slot(2), b.device.Slot(3), b.artifact(c)}
-		}})
-	}
-	return all
-}
-
-// measure brings the device into its state, runs the command, and looks at
-// every byte that it should have written.
-func (b *installBench) measure(ctx context.Context, command []string, state string) (result, error) {
-	slot := b.device.Slot(3)
-	if err := b.reset(slot, state); err != nil {
-		return result{}, err
-	}
-	before, err := blockStat(slot)
-	if err != nil {
-		return result{}, err
-	}
-	measured := filepath.Join(b.dir, "time")
-	args := append([]string{"-q", "-f", "%e %U %S %M", "-o", measured}, command...)
-	if out, err := exec.CommandContext(ctx, "/usr/bin/time", args...).CombinedOutput(); err != nil {
-		return result{}, fmt.Errorf("%s: %w: %s", command[0], err, out)
-	}
-	after, err := blockStat(slot)
-	if err != nil {
-		return result{}, err
-	}
-	line, err := os.ReadFile(measured)
-	if err != nil {
-		return result{}, err
-	}
-	var user, system, kib float64
-	r := result{
-		reads: (after[2] - before[2]) * 512 / mib, written: (after[6] - before[6]) * 512 / mib, flushes: after[15] - before[15],
-	}
-	if _, err := fmt.Sscan(string(line), &r.wall, &user, &system, &kib); err != nil {
-		return result{}, err
-	}
-	r.cpu, r.rss = user+system, kib/1024
-	return r, b.check(slot)
-}
-
-func (b *installBench) reset(slot, state string) error {
-	content := b.prev
-	if state == "other" {
-		content = makeNoise(len(b.image))
-	}
-	f, err := os.OpenFile(slot, os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	err = errors.Join(err, f.Sync(), unix.IoctlSetInt(int(f.Fd()), unix.BLKFLSBUF, 0), f.Close())
-	stores, _ := filepath.Glob(filepath.Join(b.device.Data(), "mender-store*")) // the pattern is right
-	for _, s := range stores {
-		err = errors.Join(err, os.Remove(s))
-	}
-	return errors.Join(err, b.device.Shipped())
-}
-
-func (b *installBench) check(slot string) error {
-	f, err := os.Open(slot)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.CopyN(h, f, int64(len(b.image))); err != nil {
-		return err
-	}
-	if [sha256.Size]byte(h.Sum(nil)) != b.sum {
-		return errors.New("the slot does not hold the image")
+	for _, l := range left {
+		fmt.Fprintf(b.out, "\n%s, %s: left out: %s\n", l.name, how.name, l.reason)
 	}
 	return nil
 }
 
-// blockStat reads the counters of a block device (source: Linux,
-// Documentation/block/stat.rst).
-func blockStat(path string) ([]float64, error) {
-	var st unix.Stat_t
-	if err := unix.Stat(path, &st); err != nil {
-		return nil, err
-	}
-	b, err := os.ReadFile(fmt.Sprintf("/sys/dev/block/%d:%d/stat", unix.Major(st.Rdev), unix.Minor(st.Rdev)))
+func (b *installBench) head(m medium) error {
+	s, err := compareImages(b.image, b.prev)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var out []float64
-	for field := range strings.FieldsSeq(string(b)) {
-		n, err := strconv.ParseFloat(field, 64)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, n)
+	cpus := runtime.NumCPU()
+	if b.cpus > 0 {
+		cpus = min(cpus, b.cpus)
 	}
-	if len(out) < 16 {
-		return nil, fmt.Errorf("%s: %d counters, want 16: the kernel does not count flushes", path, len(out))
-	}
-	return out, nil
+	fmt.Fprintf(b.out, "\nMedium %s, %d CPU, image of %d MiB: %v. Medians of %d rounds.\n\n", m.name, cpus, b.size/mib, s, b.rounds)
+	fmt.Fprintln(b.out, "| artifact | slot held | program | wall s | × ours | CPU s | × ours | RSS MiB | written MiB | zeroed MiB | read MiB | flushes |")
+	fmt.Fprintln(b.out, "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
+	return nil
 }
 
-func makeNoise(n int) []byte {
-	b := make([]byte, n)
-	_, _ = rand.NewChaCha8([32]byte{7}).Read(b) // never fails
-	return b
-}
+// cellText is what a table shows as text.
+func cellText(text string) string { return strings.ReplaceAll(text, "|", `\|`) }
 
-// medians takes each figure by itself.
-func medians(runs []result) result {
-	median := func(of func(result) float64) float64 {
-		all := make([]float64, len(runs))
-		for i, r := range runs {
-			all[i] = of(r)
+// rows prints the medians of a state, with ratios to ours, the first.
+func (b *installBench) rows(how codec, state string, all []*program) {
+	ours := medians(all[0].runs)
+	for _, p := range all {
+		if p.failed != nil {
+			fmt.Fprintf(b.out, "| %s | %s | %s | FAILED: %.300v |||||||||\n", how.name, state, cellText(p.name), cellText(p.failed.Error()))
+			continue
 		}
-		slices.Sort(all)
-		return all[len(all)/2]
-	}
-	return result{
-		wall:    median(func(r result) float64 { return r.wall }),
-		cpu:     median(func(r result) float64 { return r.cpu }),
-		rss:     median(func(r result) float64 { return r.rss }),
-		written: median(func(r result) float64 { return r.written }),
-		reads:   median(func(r result) float64 { return r.reads }),
-		flushes: median(func(r result) float64 { return r.flushes }),
+		r := medians(p.runs)
+		fmt.Fprintf(b.out, "| %s | %s | %s | %.2f | %.2f | %.2f | %.2f | %.1f | %.0f | %.0f | %.0f | %.0f |\n",
+			how.name, state, cellText(p.name), r.wall, r.wall/ours.wall, r.cpu, r.cpu/ours.cpu, r.rss, r.written, r.zeroed, r.read, r.flushes)
 	}
 }
