@@ -24,10 +24,10 @@ const (
 )
 
 // Lengths of what lies together, in blocks of 4 KiB. Changed blocks come in
-// files, so that 9 % of them touch a third of all MiB.
+// files: 9 % of all blocks touch about a third of all MiB.
 const (
 	maxExtent = 128
-	maxChange = 124
+	maxChange = 248
 )
 
 // writeImages writes two releases of one root file system: image, and prev,

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -35,8 +36,6 @@ func findMedium(name string) (medium, error) {
 	}
 	return medium{}, fmt.Errorf("medium %q: want ram, sd20, sd20z or emmc60", name)
 }
-
-func (m medium) slow() bool { return m.slot != rates{} }
 
 // blockDevice is a loop device over a file, which may be shown as slow.
 type blockDevice struct {
@@ -130,8 +129,8 @@ func (d *blockDevice) holes() (int64, error) {
 
 func (d *blockDevice) close() error {
 	var err error
-	for i := len(d.undo) - 1; i >= 0; i-- {
-		err = errors.Join(err, d.undo[i]())
+	for _, undo := range slices.Backward(d.undo) {
+		err = errors.Join(err, undo())
 	}
 	d.undo = nil
 	return err
