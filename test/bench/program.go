@@ -65,7 +65,7 @@ func (b *installBench) programs(ctx context.Context, how codec) ([]*program, []m
 	} {
 		reason := lacking(p.needs)
 		if !p.can {
-			reason = "it cannot read " + how.name
+			reason = how.name + " is not among its compressions"
 		}
 		if reason != "" {
 			left = append(left, missing{p.name, reason})
