@@ -23,6 +23,7 @@ type Config struct {
 	Format   string   // of the disk: "raw" or "qcow2"
 	Firmware string   // for -bios; "" is the PC BIOS of QEMU
 	Snapshot string   // internal snapshot of the disk to start from, or ""
+	Cache    string   // of the disk, in QEMU's words; "" is "unsafe", for runs without power cuts
 	Extra    []string // more arguments of QEMU
 }
 
@@ -32,6 +33,7 @@ type Machine struct {
 	serial  net.Conn
 	monitor *monitor
 	log     *os.File
+	began   time.Time
 	ended   chan struct{} // closed when QEMU has ended
 
 	mu      sync.Mutex
@@ -52,12 +54,15 @@ func Start(ctx context.Context, cfg Config) (*Machine, error) {
 			return nil, err
 		}
 	}
+	if cfg.Cache == "" {
+		cfg.Cache = "unsafe"
+	}
 	args := []string{
 		"-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", "max", "-m", "512", "-smp", "2",
 		"-display", "none", "-nic", "none", "-vga", "none",
 		"-chardev", "socket,id=console,path=" + serialPath + ",server=on,wait=on", "-serial", "chardev:console",
 		"-qmp", "unix:" + qmpPath + ",server=on,wait=off",
-		"-drive", "if=none,id=disk,file=" + cfg.Disk + ",format=" + cfg.Format + ",cache=writeback",
+		"-drive", "if=none,id=disk,file=" + cfg.Disk + ",format=" + cfg.Format + ",cache=" + cfg.Cache,
 		"-device", "virtio-blk-pci,drive=disk", "-device", "qemu-xhci,id=xhci",
 	}
 	if cfg.Firmware != "" {
@@ -70,7 +75,7 @@ func Start(ctx context.Context, cfg Config) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Machine{log: logFile, ended: make(chan struct{}), more: make(chan struct{})}
+	m := &Machine{log: logFile, began: time.Now(), ended: make(chan struct{}), more: make(chan struct{})}
 	m.cmd = exec.CommandContext(ctx, "qemu-system-x86_64", append(args, cfg.Extra...)...)
 	m.cmd.Stdout, m.cmd.Stderr = logFile, logFile
 	if err := m.cmd.Start(); err != nil {
@@ -122,7 +127,7 @@ func (m *Machine) collect() {
 		n, err := m.serial.Read(buf)
 		if n > 0 {
 			text := bytes.ReplaceAll(buf[:n], []byte("\r"), nil)
-			_, _ = m.log.Write(text) // a log is a courtesy
+			_, _ = m.log.Write(m.stamped(text)) // a log is a courtesy
 			m.mu.Lock()
 			m.output = append(m.output, text...)
 			close(m.more)
@@ -133,6 +138,13 @@ func (m *Machine) collect() {
 			return
 		}
 	}
+}
+
+// stamped puts the seconds since the start in front of each line that begins in
+// the text.
+func (m *Machine) stamped(text []byte) []byte {
+	mark := fmt.Appendf(nil, "\n%7.2f  ", time.Since(m.began).Seconds())
+	return bytes.ReplaceAll(text, []byte("\n"), mark)
 }
 
 // Expect waits for the pattern in what the console prints from where the last

@@ -89,39 +89,68 @@ func (l *lab) stick(t *testing.T, fsType string, files ...string) string {
 
 // device is a machine in a test.
 type device struct {
-	t *testing.T
-	m *Machine
+	t   *testing.T
+	m   *Machine
+	cfg Config
 }
 
+// start switches a new device on that runs release-1, and waits for its shell.
 func (l *lab) start(t *testing.T) *device {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "vm") //nolint:usetesting // a socket's path must be short, and a failed test keeps its log
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir := l.machineDir(t)
 	disk := filepath.Join(dir, "disk")
 	if err := run(t.Context(), "cp", "--sparse=always", l.disk, disk); err != nil {
 		t.Fatal(err)
 	}
-	m, err := Start(t.Context(), Config{Dir: dir, Disk: disk, Format: "raw", Firmware: uboot})
+	d := l.power(t, Config{Dir: dir, Disk: disk, Format: "raw", Firmware: uboot})
+	d.login()
+	return d
+}
+
+// machineDir makes a directory for a machine: its socket's path is short, and
+// if the test fails it is kept, with the log of the console.
+func (l *lab) machineDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "vm") //nolint:usetesting // see above
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := m.PowerOff(); err != nil {
-			t.Error(err)
-		}
 		if t.Failed() {
-			t.Logf("the console's log is in %s", dir)
+			t.Logf("the log of the console is in %s", dir)
 			return
 		}
 		if err := os.RemoveAll(dir); err != nil {
 			t.Error(err)
 		}
 	})
-	d := &device{t, m}
-	d.login()
+	return dir
+}
+
+// power switches a machine on, for as long as the test runs.
+func (l *lab) power(t *testing.T, cfg Config) *device {
+	t.Helper()
+	d := &device{t: t, cfg: cfg}
+	d.on()
+	t.Cleanup(d.off)
 	return d
+}
+
+// on switches the machine on.
+func (d *device) on() {
+	d.t.Helper()
+	var err error
+	if d.m, err = Start(d.t.Context(), d.cfg); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// off cuts the power.
+func (d *device) off() {
+	d.t.Helper()
+	if err := d.m.PowerOff(); err != nil {
+		d.t.Error(err)
+	}
 }
 
 func (d *device) context() (context.Context, context.CancelFunc) {
@@ -185,77 +214,4 @@ func (d *device) plug(id, image string) {
 	if err := d.m.Plug(id, image); err != nil {
 		d.t.Fatal(err)
 	}
-}
-
-// TestInsertToCommit is the main job: a stick is plugged in, and nobody does
-// anything else.
-func TestInsertToCommit(t *testing.T) {
-	l := newLab(t)
-	stick := l.stick(t, "vfat", l.artifact(t, Release{Name: "release-2"}))
-	d := l.start(t)
-	d.want("usb-updater status", "release-1", "slot A")
-	d.plug("stick", stick)
-	d.expect("MENDER boots slot 3 trial 1")
-	d.login()
-	d.settled()
-	d.want("usb-updater status", "release-2", "slot B")
-	d.want("fw_printenv", "mender_boot_part=3", "upgrade_available=0")
-	// The stick is still there. It costs nothing.
-	d.want("usb-updater run sda || true", "up-to-date")
-	d.want("journalctl -b --no-pager -u 'usb-updater@*'", "The device runs what the stick holds")
-}
-
-// TestFailingHealth: the new release fails its check. The device goes back by
-// itself, says why, and leaves the stick alone although it is still there.
-func TestFailingHealth(t *testing.T) {
-	l := newLab(t)
-	stick := l.stick(t, "vfat", l.artifact(t, Release{Name: "release-2", Files: map[string]string{
-		"/etc/usb-updater/usb-updater.conf":  `{"HealthDeadlineSeconds": 0}` + "\n",
-		"/etc/usb-updater/health.d/10-check": "#!/bin/sh\necho the pump does not turn\nexit 1\n",
-	}}))
-	d := l.start(t)
-	d.plug("stick", stick)
-	d.expect("MENDER boots slot 3 trial 1")
-	d.expect("MENDER boots slot 2 trial 0")
-	d.login()
-	d.settled()
-	d.want("fw_printenv", "mender_boot_part=2", "upgrade_available=0")
-	d.want("usb-updater status", "release-1", "slot A", "the pump does not turn")
-	d.want("usb-updater run sda || true", "failed")
-	d.want("fw_printenv", "mender_boot_part=2", "upgrade_available=0")
-}
-
-// TestSlotDoesNotBoot: the new release has no kernel. The boot loader goes back,
-// and the old system tells that it did.
-func TestSlotDoesNotBoot(t *testing.T) {
-	l := newLab(t)
-	stick := l.stick(t, "ext4", l.artifact(t, Release{Name: "release-2", Files: map[string]string{"/boot/vmlinuz": "not a kernel"}}))
-	d := l.start(t)
-	d.plug("stick", stick)
-	d.expect("MENDER boots slot 3 trial 1")
-	d.expect("MENDER boots slot 2 trial 0")
-	d.login()
-	d.settled()
-	d.want("usb-updater status", "release-1", "slot A", "did not get as far as its boot check")
-}
-
-// TestStickPulled: a stick that is pulled out while it is read costs nothing,
-// and the next one installs.
-func TestStickPulled(t *testing.T) {
-	l := newLab(t)
-	stick := l.stick(t, "vfat", l.artifact(t, Release{Name: "release-2"}))
-	d := l.start(t)
-	d.plug("first", stick)
-	d.sh("until journalctl -b --no-pager -u 'usb-updater@*' | grep -q 'stage: write'; do sleep 0.1; done")
-	if err := d.m.Pull("first"); err != nil {
-		t.Fatal(err)
-	}
-	d.sh("while systemctl is-active -q 'usb-updater@*' || systemctl list-jobs | grep -q usb-updater@; do sleep 0.1; done")
-	d.want("fw_printenv", "mender_boot_part=2", "upgrade_available=0")
-	d.want("usb-updater status", "release-1", "slot A")
-	d.plug("second", stick)
-	d.expect("MENDER boots slot 3 trial 1")
-	d.login()
-	d.settled()
-	d.want("usb-updater status", "release-2", "slot B")
 }
