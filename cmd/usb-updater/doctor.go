@@ -102,9 +102,11 @@ func (x *doctor) examine(ctx context.Context, a *agent) {
 		x.ok("record", "%s runs, by the store in %s", orUnknown(record.ArtifactName), d.DataDir())
 	}
 	if slots, ok := x.slots(); ok {
+		x.data(slots)
 		x.boot(ctx, slots)
 	}
 	x.healthChecks()
+	x.hang()
 	x.system()
 }
 

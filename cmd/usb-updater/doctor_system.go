@@ -28,7 +28,10 @@ func (x *doctor) healthChecks() {
 	}
 }
 
-const bootUnit = "usb-updater-boot.service"
+const (
+	bootUnit   = "usb-updater-boot.service"
+	giveUpUnit = "usb-updater-boot-failed.service"
+)
 
 // system looks at what starts the agent.
 func (x *doctor) system() {
@@ -42,6 +45,7 @@ func (x *doctor) system() {
 	shipped, _ := filepath.Glob(x.device.Path("/usr/lib/systemd/system/*.wants/" + bootUnit))
 	if len(wanted)+len(shipped) > 0 {
 		x.ok("units", "%s is enabled", bootUnit)
+		x.giveUpUnit()
 	} else {
 		x.add(levelFail, "units", bootUnit+" is not enabled: no update would be committed", "systemctl enable "+bootUnit)
 	}
@@ -53,6 +57,16 @@ func (x *doctor) system() {
 		}
 	}
 	x.warn("udev", "Install it, or run usb-updater watch.", "no %s: a stick starts nothing", rule)
+}
+
+// giveUpUnit looks for what ends a boot that goes to the emergency shell.
+func (x *doctor) giveUpUnit() {
+	for _, dir := range []string{"/etc/systemd/system", "/usr/lib/systemd/system"} {
+		if x.exists(filepath.Join(dir, "emergency.target.wants", giveUpUnit)) {
+			return
+		}
+	}
+	x.warn("units", "systemctl reenable "+bootUnit, "emergency.target does not want %s: a trial that ends in the emergency shell stays there", giveUpUnit)
 }
 
 // exists tells whether the device has that path. What cannot be looked at
