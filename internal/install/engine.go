@@ -183,11 +183,15 @@ type Event struct {
 }
 
 // Percent is how much of a step is done, from 0 to 100. It never goes back
-// within one step.
+// within one step, and it is 100 only when there is nothing left to do.
 func (ev Event) Percent() int {
 	switch {
 	case ev.ReadTotal > 0:
-		return int(float64(ev.Read) / float64(ev.ReadTotal) * 100)
+		percent := int(float64(ev.Read) / float64(ev.ReadTotal) * 100)
+		if ev.Bytes < ev.Total { // the reading is ahead
+			percent = min(percent, 99)
+		}
+		return percent
 	case ev.Total > 0:
 		return int(float64(ev.Bytes) / float64(ev.Total) * 100)
 	default:

@@ -72,6 +72,8 @@ func TestEventFigures(t *testing.T) {
 		{Event{Bytes: 50, Total: 100}, 50, 0, 0},
 		{Event{Bytes: 90, Total: 100, Read: 1, ReadTotal: 4, Elapsed: 2 * time.Second}, 25, 45, 6 * time.Second},
 		{Event{Bytes: 100, Total: 100, Read: 4, ReadTotal: 4, Elapsed: 2 * time.Second}, 100, 50, 0},
+		// A small image is read before the first byte of it is written.
+		{Event{Bytes: 0, Total: 100, Read: 4, ReadTotal: 4}, 99, 0, 0},
 		{Event{Bytes: 1 << 50, Total: 1 << 51, Read: 1 << 49, ReadTotal: 1 << 50, Elapsed: 1000 * time.Hour}, 50, 1 << 50 / 3600000, 1000 * time.Hour},
 	} {
 		if p, r, l := tt.ev.Percent(), tt.ev.Rate(), tt.ev.Left(); p != tt.percent || r != tt.rate || l != tt.left {
