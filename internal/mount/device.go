@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/usb-updater/usb-updater/internal/mountinfo"
 )
 
 const (
@@ -106,7 +108,7 @@ func (s sysfs) number(dir string) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return parseNumber(text)
+	return mountinfo.ParseNumber(text)
 }
 
 // readAttr returns the text of an attribute in sysfs, without the space around.
