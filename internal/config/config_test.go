@@ -111,6 +111,16 @@ func TestHTTPSClient(t *testing.T) {
 	}
 }
 
+// TestSlotsOnVolumes: Mender's users name UBI volumes without a directory.
+func TestSlotsOnVolumes(t *testing.T) {
+	a, b, err := Mender{RootfsPartA: "ubi0_0", RootfsPartB: "/dev/ubi0_1"}.Slots()
+	if a != "/dev/ubi0_0" || b != "/dev/ubi0_1" || err != nil {
+		t.Errorf("Slots = %q, %q, %v", a, b, err)
+	}
+	_, _, err = Mender{RootfsPartA: "ubi0_0", RootfsPartB: "/dev/ubi0_0"}.Slots()
+	wantError(t, err, "same value")
+}
+
 func TestSlots(t *testing.T) {
 	for _, tt := range []struct {
 		m    Mender

@@ -113,15 +113,24 @@ func (m Mender) check() error {
 // updates.
 var ErrNoSlots = errors.New("RootfsPartA and RootfsPartB are not both set, so a rootfs-image cannot be installed")
 
-// Slots returns the device paths of both slots, or what is missing.
+// Slots returns the device paths of both slots, or what is missing. A UBI volume
+// may be named without its directory, as in "ubi0_1".
 func (m Mender) Slots() (a, b string, err error) {
 	if m.RootfsPartA == "" || m.RootfsPartB == "" {
 		return "", "", fmt.Errorf("mender.conf: %w", ErrNoSlots)
 	}
-	if m.RootfsPartA == m.RootfsPartB {
+	a, b = slotPath(m.RootfsPartA), slotPath(m.RootfsPartB)
+	if a == b {
 		return "", "", fmt.Errorf("mender.conf: RootfsPartA and RootfsPartB cannot be set to the same value %q", m.RootfsPartA)
 	}
-	return m.RootfsPartA, m.RootfsPartB, nil
+	return a, b, nil
+}
+
+func slotPath(name string) string {
+	if strings.HasPrefix(name, "ubi") && !strings.Contains(name, "/") {
+		return "/dev/" + name
+	}
+	return name
 }
 
 // KeyFiles returns the names of the verification key files.

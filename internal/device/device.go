@@ -230,7 +230,7 @@ func (d *Device) Engine(store install.Store) (*install.Engine, error) {
 		Store:       store,
 		Scripts:     d.scriptRunner(),
 		Modules:     d.Modules(),
-		OpenTarget:  func(p slot.Partition) (install.Target, error) { return slot.OpenWriter(p) },
+		OpenTarget:  func(p slot.Partition, size int64) (install.Target, error) { return slot.OpenWriter(p, size) },
 		Mounted:     mounted,
 		RunningName: name,
 		BootID:      d.bootID(),
@@ -288,7 +288,12 @@ func (d *Device) OwnStorage(slots install.Slots) ([]uint64, error) {
 	if d.Simulated() {
 		return nil, nil
 	}
-	own := []uint64{slots.A.ID.Dev, slots.B.ID.Dev}
+	var own []uint64
+	for _, p := range []slot.Partition{slots.A, slots.B} {
+		if p.ID.Block { // the number of a UBI volume is not one of a block device
+			own = append(own, p.ID.Dev)
+		}
+	}
 	var st unix.Stat_t
 	if err := unix.Stat(d.DataDir(), &st); err != nil {
 		return nil, fmt.Errorf("data directory %s: %w", d.DataDir(), err)
@@ -359,6 +364,9 @@ func (d *Device) unmount(p slot.Partition) error {
 
 // mounted returns where a partition is mounted; a file is nowhere.
 func mounted(p slot.Partition) (string, error) {
+	if p.ID.UBI {
+		return slot.VolumeMounted(p)
+	}
 	if !p.ID.Block {
 		return "", nil
 	}

@@ -120,12 +120,13 @@ type Engine struct {
 	// NoSlots is why the device has no root slots, nil if it has. Without them
 	// Slots, Loader and OpenTarget are not used, and only update modules install
 	// anything. Optional.
-	NoSlots    error
-	Loader     bootenv.Loader
-	Store      Store
-	Scripts    Scripts
-	Modules    Modules // nil: payloads of other types are refused
-	OpenTarget func(slot.Partition) (Target, error)
+	NoSlots error
+	Loader  bootenv.Loader
+	Store   Store
+	Scripts Scripts
+	Modules Modules // nil: payloads of other types are refused
+	// OpenTarget opens a slot for writing an image of so many bytes.
+	OpenTarget func(p slot.Partition, size int64) (Target, error)
 	// Mounted returns where the partition is mounted, "" if nowhere.
 	Mounted func(slot.Partition) (string, error)
 	// Unmount takes the slot to write out of use. Optional: without it a

@@ -166,7 +166,7 @@ func (m *machine) engine(t *testing.T) *Engine {
 		Store:       recordStore{m},
 		Scripts:     scriptLog{m},
 		Modules:     fakeModules{m},
-		OpenTarget:  func(p slot.Partition) (Target, error) { return &target{m: m, i: p.Number - 2}, nil },
+		OpenTarget:  func(p slot.Partition, _ int64) (Target, error) { return &target{m: m, i: p.Number - 2}, nil },
 		Mounted:     func(slot.Partition) (string, error) { return "", nil },
 		BootID:      fmt.Sprintf("boot-%d", m.boots),
 		Now:         func() time.Time { return time.Unix(0, 0) },

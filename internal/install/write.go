@@ -79,7 +79,7 @@ func (e *Engine) saveAttempt(p *Plan, targetSlot string) error {
 
 // stream is writes 3 and 4: payload, flush, read back.
 func (e *Engine) stream(ctx context.Context, p *Plan) (_ *artifact.Verified, err error) {
-	t, err := e.OpenTarget(e.Slots.Partition(p.Target))
+	t, err := e.OpenTarget(e.Slots.Partition(p.Target), p.File.Size)
 	if err != nil {
 		return nil, err
 	}

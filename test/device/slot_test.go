@@ -76,7 +76,7 @@ func writeSlot(t *testing.T, path string, image []byte) slot.Stats {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := slot.OpenWriter(p)
+	w, err := slot.OpenWriter(p, p.Size)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,12 +188,12 @@ func TestSlotIsExclusive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := slot.OpenWriter(p)
+	w, err := slot.OpenWriter(p, p.Size)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer w.Close()
-	if _, err := slot.OpenWriter(p); !errors.Is(err, unix.EBUSY) {
+	if _, err := slot.OpenWriter(p, p.Size); !errors.Is(err, unix.EBUSY) {
 		t.Errorf("second OpenWriter: %v, want EBUSY", err)
 	}
 }

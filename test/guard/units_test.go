@@ -10,10 +10,10 @@ import (
 
 // maxExposure is what systemd may find exposed in each unit that has a
 // sandbox, in tenths (source: systemd-analyze security; 100 is everything). The
-// boot check talks to services of the device, hence its larger number.
+// boot check talks to services of the device, the agent mounts.
 func maxExposure() map[string]string {
 	return map[string]string{
-		"usb-updater@.service":     "15",
+		"usb-updater@.service":     "16",
 		"usb-updater-boot.service": "16",
 	}
 }
@@ -80,7 +80,7 @@ func TestSandboxLeavesTheDevices(t *testing.T) {
 		"DynamicUser=":           {without: true},
 		"User=":                  {without: true},
 		"ProtectClock=":          {with: []string{"DeviceAllow=block-* rw"}}, // makes a list of devices
-		"DevicePolicy=":          {with: []string{"DeviceAllow=block-* rw"}},
+		"DevicePolicy=":          {with: []string{"DeviceAllow=block-* rw", "DeviceAllow=char-mtd rw", "DeviceAllow=char-ubi* rw"}},
 		"ProtectSystem=":         {with: []string{"ReadWritePaths=/run -/var/lib/mender -/data -/boot -/uboot -/efi -/var/lock"}},
 		"ProtectKernelTunables=": {with: []string{"ReadWritePaths=-/sys/devices"}}, // force_ro
 	}

@@ -16,7 +16,8 @@ const (
 )
 
 // apply is the second stage: it brings the medium to what the runs say. The
-// order of the writes does not matter, as none counts before the flush.
+// order of the writes is that of the image, because a UBI volume takes no other;
+// on a block device it does not matter, as none counts before the flush.
 func (w *Writer) apply(b *block) {
 	for _, r := range b.runs {
 		if w.stopped() {

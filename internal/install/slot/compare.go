@@ -108,6 +108,7 @@ type comparer struct {
 	m       medium
 	now     func() time.Time
 	zeroes  *atomic.Bool // the medium makes zeros by command
+	blank   bool         // the medium was erased: there is nothing to compare with
 	old     []byte       // what the medium holds
 	zero    []byte       // a cell
 	balance balance
@@ -121,6 +122,10 @@ type comparer struct {
 // plan sets b.runs.
 func (c *comparer) plan(b *block) {
 	b.runs = b.runs[:0]
+	if c.blank {
+		b.runs = append(b.runs, run{n: b.n})
+		return
+	}
 	if !c.zeroes.Load() {
 		c.segment(b, 0, b.n)
 		return

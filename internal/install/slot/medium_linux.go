@@ -84,12 +84,8 @@ func checkID(f *os.File, want ID) error {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return err
 	}
-	id := ID{Dev: st.Dev, Inode: st.Ino}
-	if st.Mode&unix.S_IFMT == unix.S_IFBLK {
-		id = ID{Block: true, Dev: st.Rdev}
-	}
-	if id != want {
-		return errors.New("is another device than a moment ago")
+	if id, err := volumes(sysfs).identity(st); err != nil || id != want {
+		return errors.Join(errors.New("is another device than a moment ago"), err)
 	}
 	return nil
 }

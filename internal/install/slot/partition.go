@@ -13,26 +13,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var (
-	// ErrNumber means that a partition number cannot be told from a device.
-	ErrNumber = errors.New("no partition number")
-	// ErrUBI means that a slot is a volume on raw flash: it takes other calls
-	// than a block device, and this package has none of them.
-	ErrUBI = errors.New("UBI volumes are not supported")
-)
+// ErrNumber means that a partition number cannot be told from a device.
+var ErrNumber = errors.New("no partition number")
 
 // ID identifies a partition whatever it is called: the device number of a
-// block device, or the file system and inode of a file.
+// block device or of a UBI volume, or the file system and inode of a file.
 type ID struct {
 	Block bool
-	Dev   uint64 // device number of the block device, or of the file's file system
-	Inode uint64 // 0 for a block device
+	UBI   bool   // a volume on raw flash: its character device
+	Dev   uint64 // device number, or that of the file's file system
+	Inode uint64 // of a file, else 0
 }
 
-// Partition is one root slot as the kernel shows it.
+// Partition is one root slot as the kernel shows it: a partition or a UBI
+// volume.
 type Partition struct {
 	Path   string // as configured
-	Number int    // partition number as the boot loader counts it, 1-based
+	Number int    // as the boot loader counts: partitions from 1, volumes from 0
 	ID     ID
 	Size   int64 // bytes
 }
@@ -48,6 +45,9 @@ type Options struct {
 // Find looks up the partition at path, following links. It opens the device
 // for reading only and writes nothing.
 func Find(path string, opts Options) (Partition, error) {
+	if opts.Sysfs == "" {
+		opts.Sysfs = sysfs
+	}
 	p, err := find(path, opts)
 	if err != nil {
 		return Partition{}, fmt.Errorf("root partition %s: %w", path, cause(err))
@@ -56,15 +56,20 @@ func Find(path string, opts Options) (Partition, error) {
 }
 
 func find(path string, opts Options) (Partition, error) {
-	if strings.HasPrefix(filepath.Base(path), "ubi") {
-		return Partition{}, ErrUBI
-	}
-	id, err := Identify(path)
+	u := volumes(opts.Sysfs)
+	id, err := u.identify(path)
 	if err != nil {
 		return Partition{}, err
 	}
-	if !id.Block && !opts.AllowFile {
+	switch {
+	case id.UBI:
+		return u.find(path, id)
+	case !id.Block && !opts.AllowFile:
 		return Partition{}, errors.New("not a block device")
+	case id.Block:
+		if _, ok, err := u.below(opts.Sysfs, id.Dev); err != nil || ok {
+			return Partition{}, errors.Join(err, errors.New("a UBI volume for reading only: name the volume itself, such as ubi0_1"))
+		}
 	}
 	number, err := partitionNumber(path, id, opts.Sysfs)
 	if err != nil {
@@ -77,31 +82,38 @@ func find(path string, opts Options) (Partition, error) {
 	return Partition{Path: path, Number: number, ID: id, Size: size}, nil
 }
 
-// Identify tells which block device or regular file path names.
-func Identify(path string) (ID, error) {
+// Identify tells which block device, UBI volume or regular file path names.
+func Identify(path string) (ID, error) { return volumes(sysfs).identify(path) }
+
+func (u ubi) identify(path string) (ID, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
 		return ID{}, &fs.PathError{Op: "stat", Path: path, Err: err}
 	}
+	return u.identity(st)
+}
+
+// identity is that of the file or device that st describes.
+func (u ubi) identity(st unix.Stat_t) (ID, error) {
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFBLK:
 		return ID{Block: true, Dev: st.Rdev}, nil
 	case unix.S_IFREG:
 		return ID{Dev: st.Dev, Inode: st.Ino}, nil
+	case unix.S_IFCHR:
+		_, err := u.name(st.Rdev)
+		return ID{UBI: true, Dev: st.Rdev}, err
 	default:
-		return ID{}, errors.New("neither a block device nor a regular file")
+		return ID{}, errors.New("neither a block device, nor a UBI volume, nor a regular file")
 	}
 }
 
 // partitionNumber prefers what the kernel says; a device that is no partition
 // (a loop device, a simulated one) is numbered by the digits that end its
 // name, as Mender's clients do.
-func partitionNumber(path string, id ID, sysfs string) (int, error) {
+func partitionNumber(path string, id ID, sys string) (int, error) {
 	if id.Block {
-		if sysfs == "" {
-			sysfs = "/sys"
-		}
-		name := fmt.Sprintf("%s/dev/block/%d:%d/partition", sysfs, unix.Major(id.Dev), unix.Minor(id.Dev))
+		name := fmt.Sprintf("%s/dev/block/%d:%d/partition", sys, unix.Major(id.Dev), unix.Minor(id.Dev))
 		if b, err := os.ReadFile(name); err == nil {
 			if n, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil && n > 0 {
 				return n, nil

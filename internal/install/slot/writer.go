@@ -76,11 +76,15 @@ type Writer struct {
 // run64 is a range of the partition.
 type run64 struct{ off, n int64 }
 
-// OpenWriter opens the partition for writing. A block device is opened
-// exclusively: the kernel refuses one that is mounted or in use by another
-// driver. Nothing is written yet.
-func OpenWriter(p Partition) (*Writer, error) {
-	m, err := openFile(p)
+// OpenWriter opens the partition for writing an image of size bytes. A block
+// device is opened exclusively: the kernel refuses one that is mounted or in use
+// by another driver. A UBI volume is refused later, by the first write. Nothing
+// is written yet.
+//
+// What is said of power cuts above is true of UBI volumes in another way: there
+// are no old bytes and no new ones until the last is written, see volume.
+func OpenWriter(p Partition, size int64) (*Writer, error) {
+	m, err := open(p, size)
 	if err != nil {
 		return nil, fmt.Errorf("open slot %s: %w", p.Path, cause(err))
 	}
@@ -89,6 +93,13 @@ func OpenWriter(p Partition) (*Writer, error) {
 		return nil, errors.Join(fmt.Errorf("open slot %s: %w", p.Path, err), m.Close())
 	}
 	return w, nil
+}
+
+func open(p Partition, size int64) (medium, error) {
+	if p.ID.UBI {
+		return openVolume(p, size)
+	}
+	return openFile(p)
 }
 
 // newWriter starts the pipeline. zeroes says that the medium makes zeros by
@@ -106,7 +117,7 @@ func newWriter(p Partition, m medium, zeroes bool, now func() time.Time) (*Write
 		failed: make(chan struct{}),
 	}
 	w.zeroes.Store(zeroes)
-	w.comparer = comparer{m: m, now: now, zeroes: &w.zeroes, old: r.old, zero: r.zeros[:cellSize], balance: newBalance(), rate: &w.rate, done: &w.done}
+	w.comparer = comparer{m: m, now: now, zeroes: &w.zeroes, blank: p.ID.UBI, old: r.old, zero: r.zeros[:cellSize], balance: newBalance(), rate: &w.rate, done: &w.done}
 	w.work.Go(func() {
 		defer close(w.output)
 		defer w.rescue()
