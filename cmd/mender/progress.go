@@ -70,7 +70,7 @@ func (p *progress) event(ev install.Event) {
 	case p.style == progressJSON:
 		p.object(ev)
 	case ev.Step == install.StepVerify:
-		p.line("comparing slot %s with the checksum", ev.Slot)
+		p.line("reading slot %s back", ev.Slot)
 	case ev.Step == install.StepInstall:
 		p.line("update module %s installs", ev.Module)
 	case ev.Step != install.StepWrite || ev.Total == 0:

@@ -32,14 +32,14 @@ mender: 50% 2048 KiB
 mender: 70% 3072 KiB
 mender: 100% 4096 KiB
 mender: slot B: 1024 KiB written, 3072 KiB were right, 0 KiB zeroed
-mender: comparing slot B with the checksum
+mender: reading slot B back
 `,
 		progressBar: "\r..............................   0 %  0 of 4 MiB" +
 			"\r#######.......................  25 %  1 of 4 MiB  0.5 MB/s  6s left" +
 			"\r###############...............  50 %  2 of 4 MiB  0.5 MB/s  4s left" +
 			"\r######################........  75 %  3 of 4 MiB  0.5 MB/s  2s left" +
 			"\r############################## 100 %  4 of 4 MiB  0.5 MB/s         \n" +
-			"mender: slot B: 1024 KiB written, 3072 KiB were right, 0 KiB zeroed\nmender: comparing slot B with the checksum\n",
+			"mender: slot B: 1024 KiB written, 3072 KiB were right, 0 KiB zeroed\nmender: reading slot B back\n",
 		progressJSON: `{"step":"write","artifact":"r\"2","slot":"B","percent":0,"bytes":0,"total":4194304,"read":0,"read_total":400,"rate":0,"elapsed":0,"left":0}
 {"step":"write","artifact":"r\"2","slot":"B","percent":25,"bytes":1048576,"total":4194304,"read":100,"read_total":400,"rate":524288,"elapsed":2,"left":6}
 {"step":"write","artifact":"r\"2","slot":"B","percent":50,"bytes":2097152,"total":4194304,"read":200,"read_total":400,"rate":524288,"elapsed":4,"left":4}

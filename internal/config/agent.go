@@ -36,8 +36,8 @@ type Agent struct {
 	HealthDir string
 	// HealthTimeoutSeconds bounds each of them.
 	HealthTimeoutSeconds int
-	// VerifyWritten reads the slot back before it is armed.
-	VerifyWritten bool
+	// VerifyWritten says what of the slot is read back before it is armed.
+	VerifyWritten Verify
 	// AllowSingleCopy accepts a boot environment without a second copy, in
 	// which a power cut during a write can lose all variables.
 	AllowSingleCopy bool
@@ -136,7 +136,7 @@ func DefaultAgent() Agent {
 		FileSystems:              []string{"vfat", "exfat", "ext4", "iso9660"},
 		HealthDir:                "/etc/usb-updater/health.d",
 		HealthTimeoutSeconds:     60,
-		VerifyWritten:            true,
+		VerifyWritten:            VerifyChanged,
 		BootLoader:               BootLoaderAuto,
 		BootLoaderTimeoutSeconds: 30,
 		RAUCNames:                []string{"A", "B"},

@@ -170,6 +170,9 @@ func TestLoadAgent(t *testing.T) {
 		{"key", `{"Confirm": "key", "ConfirmDevice": "/dev/input/event0", "ConfirmKey": 28}`, ""},
 		{"key without a device", `{"Confirm": "key", "ConfirmKey": 28}`, "ConfirmDevice"},
 		{"key without a code", `{"Confirm": "key", "ConfirmDevice": "/dev/input/event0"}`, "ConfirmKey"},
+		{"verify all", `{"VerifyWritten": "all"}`, ""},
+		{"verify", `{"VerifyWritten": "some"}`, `line 1: "VerifyWritten" is neither true, false nor "all"`},
+		{"verify number", `{"VerifyWritten": 1}`, `"VerifyWritten" is neither`},
 		{"code without a key", `{"ConfirmKey": 28}`, `not "key"`},
 		{"boot loader time", `{"BootLoaderTimeoutSeconds": 0}`, "BootLoaderTimeoutSeconds"},
 		{"reporting", `{"LED": "usr:status", "LEDSeconds": 0, "Hook": "/usr/lib/board/hook", "WriteReport": true}`, ""},
@@ -190,8 +193,17 @@ func TestLoadAgent(t *testing.T) {
 	if diff := cmp.Diff(DefaultAgent(), got); diff != "" {
 		t.Errorf("no file (-want +got):\n%s", diff)
 	}
-	if !got.VerifyWritten || got.AllowUnsigned || got.AllowDowngrade || got.AllowComposite || got.MinBatteryPercent == 0 {
+	if got.VerifyWritten != VerifyChanged || got.AllowUnsigned || got.AllowDowngrade || got.AllowComposite || got.MinBatteryPercent == 0 {
 		t.Errorf("defaults are not the safe ones: %+v", got)
+	}
+}
+
+func TestVerifyWritten(t *testing.T) {
+	for value, want := range map[string]Verify{"true": VerifyChanged, "false": VerifyNothing, `"all"`: VerifyAll, "null": VerifyChanged} {
+		got, err := LoadAgent(file(t, `{"VerifyWritten": `+value+`}`), true)
+		if err != nil || got.VerifyWritten != want {
+			t.Errorf("VerifyWritten %s = %q, %v, want %q", value, got.VerifyWritten, err, want)
+		}
 	}
 }
 

@@ -226,15 +226,17 @@ func (d *Device) Engine(store install.Store) (*install.Engine, error) {
 		return nil, err
 	}
 	e := &install.Engine{
-		DeviceType:  deviceType,
-		Store:       store,
-		Scripts:     d.scriptRunner(),
-		Modules:     d.Modules(),
-		OpenTarget:  func(p slot.Partition, size int64) (install.Target, error) { return slot.OpenWriter(p, size) },
+		DeviceType: deviceType,
+		Store:      store,
+		Scripts:    d.scriptRunner(),
+		Modules:    d.Modules(),
+		OpenTarget: func(p slot.Partition, size int64) (install.Target, error) {
+			return slot.OpenWriter(p, size, readBack(d.Agent.VerifyWritten))
+		},
 		Mounted:     mounted,
 		RunningName: name,
 		BootID:      d.bootID(),
-		SkipVerify:  !d.Agent.VerifyWritten,
+		SkipVerify:  d.Agent.VerifyWritten == config.VerifyNothing,
 		BlackBox:    blackBox{d},
 		Now:         time.Now,
 	}
@@ -255,6 +257,18 @@ func (d *Device) Engine(store install.Store) (*install.Engine, error) {
 	}
 	e.Loader = boot.Loader
 	return e, nil
+}
+
+// readBack is what the slot writer calls it.
+func readBack(v config.Verify) slot.ReadBack {
+	switch v {
+	case config.VerifyAll:
+		return slot.ReadAll
+	case config.VerifyNothing:
+		return slot.ReadNothing
+	default:
+		return slot.ReadChanged
+	}
 }
 
 // OpenStore locks the device's store. A damaged one is set aside, which is

@@ -86,7 +86,8 @@ type BlackBox interface {
 }
 
 // Target is a slot open for writing. Sync returns when the medium has
-// everything; Verify reads back what was written.
+// everything; Verify reads back what was written. The stream that it got has been
+// held against the checksum before that.
 type Target interface {
 	Write(p []byte) (int, error)
 	Sync() error

@@ -26,7 +26,7 @@ func TestProgressOfInstall(t *testing.T) {
 	m := newMachine()
 	e := m.engine(t)
 	e.Slots.B = p
-	e.OpenTarget = func(p slot.Partition, size int64) (Target, error) { return slot.OpenWriter(p, size) }
+	e.OpenTarget = func(p slot.Partition, size int64) (Target, error) { return slot.OpenWriter(p, size, slot.ReadChanged) }
 	var events []Event
 	e.Report = func(ev Event) { events = append(events, ev) }
 	for _, compression := range []string{"none", "gzip", "zstd"} {

@@ -26,121 +26,98 @@ type run struct {
 	zero   bool // by command
 }
 
-// balance decides whether to read what the medium holds before it is written.
-//
-// It counts in windows. After each the reading goes on if what it found equal
-// is at least one part in [hitShare] of what it read, and if writing that would
-// have taken at least half of the time of the reading: half, because a
-// write that is spared is also wear that is spared. The fastest read of the
-// window stands for all: the others waited for the processor, or for a write.
-// Else it stops, and tries again with a small window after a while. It never
-// stops before the first window is full, so that an image of which only the
-// beginning is right, because its installation was interrupted, is seen to be so.
-type balance struct {
-	off     bool
-	window  int64 // bytes to read until the next verdict
-	idle    int64 // bytes not compared since it is off
-	read    int64 // in this window, in bytes
-	equal   int64
-	fastest float64 // read in this window, in nanoseconds for a byte
-}
-
-const (
-	firstWindow = 8 << 20  // bytes
-	retryWindow = 1 << 20  // bytes
-	retryAfter  = 64 << 20 // bytes that are written without comparing
-	hitShare    = 16
-	wearFactor  = 2
-)
-
-func newBalance() balance { return balance{window: firstWindow} }
-
-// wanted reports whether the next n bytes are to be compared.
-func (b *balance) wanted(n int) bool {
-	if !b.off {
-		return true
-	}
-	if b.idle += int64(n); b.idle <= retryAfter {
-		return false
-	}
-	b.off, b.idle, b.window = false, 0, retryWindow
-	return true
-}
-
-// saw takes what reading n bytes has shown. perByte is the time that writing a
-// byte takes, 0 if nothing has been written yet.
-func (b *balance) saw(n, equal int, took time.Duration, perByte float64) {
-	b.read += int64(n)
-	b.equal += int64(equal)
-	cost := float64(took) / float64(n)
-	if b.read == int64(n) || cost < b.fastest {
-		b.fastest = cost
-	}
-	if b.read < b.window {
-		return
-	}
-	spared := float64(b.equal) * perByte * wearFactor
-	b.off = b.equal*hitShare < b.read || perByte > 0 && float64(b.read)*b.fastest > spared
-	b.read, b.equal, b.window = 0, 0, firstWindow
-}
-
-// rate is the time that writing takes. The write stage adds, the compare stage
-// asks.
-type rate struct{ bytes, nanos atomic.Int64 }
-
-func (r *rate) add(n int, took time.Duration) {
-	r.bytes.Add(int64(n))
-	r.nanos.Add(int64(took))
-}
-
-// perByte returns nanoseconds, or 0 if too little was written to tell.
-func (r *rate) perByte() float64 {
-	const enough = 1 << 20
-	n := r.bytes.Load()
-	if n < enough {
-		return 0
-	}
-	return float64(r.nanos.Load()) / float64(n)
+// part is a range of a block that is treated as one: a run of zeros that the
+// medium can make, or what is between two of them.
+type part struct {
+	off, n  int
+	zero    bool
+	compare bool
 }
 
 // comparer is the stage that finds out which bytes have to change.
 type comparer struct {
-	m       medium
-	now     func() time.Time
-	zeroes  *atomic.Bool // the medium makes zeros by command
-	blank   bool         // the medium was erased: there is nothing to compare with
-	old     []byte       // what the medium holds
-	zero    []byte       // a cell
-	balance balance
-	rate    *rate
+	m        medium
+	now      func() time.Time
+	zeroes   *atomic.Bool // the medium makes zeros by command
+	blank    bool         // the medium was erased: there is nothing to compare with
+	zero     []byte       // a cell
+	parts    []part       // of the block at hand
+	held     window
+	content  balance
+	zeros    balance
+	rate     *rate
+	expected *expected // nil: nobody asks what was found
+	done     *counters
 
 	differs int64 // bytes in all
 	joined  int64 // bytes of gaps that are written although they are right
-	done    *counters
+}
+
+// window is what the medium held before anything was written there.
+type window struct {
+	buf  []byte
+	off  int64   // of the partition
+	got  int     // bytes that could be read
+	size int     // bytes that were asked for
+	cost float64 // nanoseconds for a byte
 }
 
 // plan sets b.runs.
 func (c *comparer) plan(b *block) {
 	b.runs = b.runs[:0]
-	if c.blank {
-		b.runs = append(b.runs, run{n: b.n})
-		return
-	}
-	if !c.zeroes.Load() {
-		c.segment(b, 0, b.n)
-		return
-	}
-	start := 0 // of what is no zero run
-	for at := 0; at < b.n; {
-		end := c.zeroEnd(b, at)
-		if end-at >= zeroRun {
-			c.segment(b, start, at)
-			b.runs = append(b.runs, run{off: at, n: end - at, zero: true})
-			start = end
+	c.split(b)
+	for i := range c.parts {
+		c.read(b, i)
+		switch p := c.parts[i]; {
+		case !p.compare:
+			b.runs = append(b.runs, run{off: p.off, n: p.n, zero: p.zero})
+			if !p.zero {
+				c.differs += int64(p.n)
+			}
+		case p.zero:
+			c.compareZeros(b, p)
+		default:
+			c.compareContent(b, p)
 		}
-		at = max(end, at+cellSize)
 	}
-	c.segment(b, start, b.n)
+	if c.expected != nil {
+		c.expected.add(b)
+	}
+}
+
+// split sets c.parts, and which of them are to be compared.
+//
+// Zeros that the medium makes by command are compared only while the rest is,
+// and only if they would be read back otherwise: then it costs nothing, and
+// those that are there already are left alone.
+func (c *comparer) split(b *block) {
+	c.parts = c.parts[:0]
+	start := 0 // of what is no zero run
+	zeros := 0
+	if c.zeroes.Load() {
+		for at := 0; at < b.n; {
+			end := c.zeroEnd(b, at)
+			if end-at >= zeroRun {
+				if start < at {
+					c.parts = append(c.parts, part{off: start, n: at - start})
+				}
+				c.parts = append(c.parts, part{off: at, n: end - at, zero: true})
+				start, zeros = end, zeros+end-at
+			}
+			at = max(end, at+cellSize)
+		}
+	}
+	if start < b.n {
+		c.parts = append(c.parts, part{off: start, n: b.n - start})
+	}
+	content := !c.blank && zeros < b.n && c.content.wanted(b.n-zeros)
+	zero := zeros > 0 && c.zeros.proves && !c.content.off && c.zeros.wanted(zeros)
+	for i := range c.parts {
+		c.parts[i].compare = content
+		if c.parts[i].zero {
+			c.parts[i].compare = zero
+		}
+	}
 }
 
 // zeroEnd returns where the run of zero cells that begins at a cell ends. A
@@ -152,25 +129,45 @@ func (c *comparer) zeroEnd(b *block, at int) int {
 	return at
 }
 
-// segment compares a range that the medium does not zero, and adds its runs.
-func (c *comparer) segment(b *block, start, end int) {
-	if start >= end {
+// read makes c.held cover part i, if that is to be compared. Parts that follow
+// each other are read at once; and where all of a block is, so is the next one.
+func (c *comparer) read(b *block, i int) {
+	p := c.parts[i]
+	off := b.off + int64(p.off)
+	if !p.compare || off >= c.held.off && off+int64(p.n) <= c.held.off+int64(c.held.size) {
 		return
 	}
-	if !c.balance.wanted(end - start) {
-		c.differs += int64(end - start)
-		b.runs = append(b.runs, run{off: start, n: end - start})
-		return
+	end := p.off + p.n
+	for _, next := range c.parts[i+1:] {
+		if !next.compare {
+			break
+		}
+		end = next.off + next.n
 	}
 	// The medium is read in whole cells, also where the image ends inside one.
-	old := c.old[:roundUp(end-start)]
+	n := roundUp(end - p.off)
+	if n == blockSize {
+		n = len(c.held.buf)
+	}
 	began := c.now()
-	got, _ := c.m.ReadAt(old, b.off+int64(start)) // what cannot be read differs: the read back decides
+	got, _ := c.m.ReadAt(c.held.buf[:n], off) // what cannot be read differs: the read back decides
 	took := c.now().Sub(began)
+	c.held.off, c.held.size, c.held.got, c.held.cost = off, n, got, float64(took)/float64(n)
+}
+
+// holds reports whether the medium held a cell of the image already.
+func (c *comparer) holds(b *block, at, to int) bool {
+	from := int(b.off + int64(at) - c.held.off)
+	return from+to-at <= c.held.got && bytes.Equal(b.buf[at:to], c.held.buf[from:from+to-at])
+}
+
+// compareContent adds the runs of a part by the cell.
+func (c *comparer) compareContent(b *block, p part) {
 	equal, last := 0, len(b.runs)
-	for at := start; at < end; at += cellSize {
+	end := p.off + p.n
+	for at := p.off; at < end; at += cellSize {
 		to := min(at+cellSize, end)
-		if to-start <= got && bytes.Equal(b.buf[at:to], old[at-start:to-start]) {
+		if c.holds(b, at, to) {
 			equal += to - at
 			continue
 		}
@@ -181,8 +178,29 @@ func (c *comparer) segment(b *block, start, end int) {
 		b.runs = append(b.runs, run{off: at, n: to - at})
 	}
 	c.done.skipped.Add(int64(equal))
-	c.done.compared.Add(int64(end - start))
-	c.balance.saw(end-start, equal, took, c.rate.perByte())
+	c.done.compared.Add(int64(p.n))
+	c.content.saw(p.n, equal, c.held.cost, c.rate.perByte())
+}
+
+// compareZeros adds one command for what is between the first and the last
+// cell that is not zero yet, or single runs if that is short.
+func (c *comparer) compareZeros(b *block, p part) {
+	first, last, equal := p.off+p.n, p.off, 0
+	for at := p.off; at < p.off+p.n; at += cellSize {
+		if c.holds(b, at, at+cellSize) {
+			equal += cellSize
+			continue
+		}
+		first, last = min(first, at), at+cellSize
+	}
+	c.zeros.saw(p.n, equal, c.held.cost, 0)
+	c.done.compared.Add(int64(p.n))
+	if first >= last {
+		c.done.skipped.Add(int64(p.n))
+		return
+	}
+	b.runs = append(b.runs, run{off: first, n: last - first, zero: last-first >= zeroRun})
+	c.done.skipped.Add(int64(p.n - (last - first)))
 }
 
 // join makes a run longer, over the cells that are right between it and the

@@ -28,6 +28,8 @@ type medium interface {
 	// avoided. It returns fewer bytes only together with an error, which is
 	// io.EOF at the end of the medium.
 	ReadAt(p []byte, off int64) (int, error)
+	// Uncached reports whether ReadAt never reads from a cache in memory.
+	Uncached() bool
 	// WriteAt writes p and changes no other byte. It tells how much was written.
 	WriteAt(p []byte, off int64) (int, error)
 	// Zero makes n bytes read as zeros without sending them. It returns
@@ -137,6 +139,10 @@ func (m *file) ReadAt(p []byte, off int64) (int, error) {
 	_ = unix.Fadvise(int(m.f.Fd()), off, int64(n), unix.FADV_DONTNEED)
 	return n, err
 }
+
+// Uncached is true of direct I/O: the kernel writes back and drops what its
+// cache holds of a range before it reads that.
+func (m *file) Uncached() bool { return m.direct != nil }
 
 // WriteAt sends whole sectors past the page cache. The rest of the image's last
 // sector goes through it, where the kernel keeps the other bytes of the sector

@@ -3,6 +3,7 @@ package slot
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"io"
 	"slices"
@@ -24,13 +25,18 @@ type fakeMedium struct {
 	disk  []byte // survives a power cut
 	cache []byte // what reads return
 
-	zeroes   bool // takes commands to zero
-	sends    bool // and sends the zeros itself
-	failAt   int64
-	failErr  error // of writes that touch failAt; nil: none
-	badRead  int64 // reads that touch it fail; -1: none
-	cutAfter int   // operations until the power is cut; -1: never
-	hang     chan struct{}
+	readBack   ReadBack
+	remembered int  // blocks for which a Writer remembers what to read back; 0: all
+	cached     bool // reads may come from a cache
+	zeroes     bool // takes commands to zero
+	sends      bool // and sends the zeros itself
+	failAt     int64
+	failErr    error // of writes that touch failAt; nil: none
+	badRead    int64 // reads that touch it fail; -1: none
+	heal       bool  // until it is written
+	cutAfter   int   // operations until the power is cut; -1: never
+	hang       chan struct{}
+	fault      func(op, n int) fault // of the write or command of that number; nil: none
 
 	ops     int
 	zeroed  int // commands
@@ -42,6 +48,49 @@ type fakeMedium struct {
 func newFakeMedium(t *testing.T, content []byte) *fakeMedium {
 	t.Helper()
 	return &fakeMedium{t: t, disk: slices.Clone(content), cache: slices.Clone(content), badRead: -1, cutAfter: -1}
+}
+
+// fault is what a medium that lies does to a write or a command to zero.
+type fault struct {
+	kind faultKind
+	at   int // byte of the operation's range that it is about
+}
+
+type faultKind int
+
+const (
+	faultNone faultKind = iota
+	faultDrop           // nothing happens
+	faultFlip           // a bit is wrong afterwards
+	faultCut            // what is behind a byte does not happen
+	faultHit            // another cell is destroyed, too: that of the byte, counted from the start of the medium
+)
+
+// store does to the cache what an operation asks for, or what its fault makes
+// of it. content is nil for zeros.
+func (m *fakeMedium) store(content []byte, off int64, n int) {
+	var f fault
+	if m.fault != nil {
+		f = m.fault(m.ops, n)
+	}
+	to := m.cache[off : off+int64(n)]
+	end := n
+	switch f.kind {
+	case faultDrop:
+		return
+	case faultCut:
+		end = f.at
+	case faultHit:
+		clear(m.cache[f.at&^(cellSize-1):][:cellSize])
+	}
+	if content == nil {
+		clear(to[:end])
+	} else {
+		copy(to[:end], content)
+	}
+	if f.kind == faultFlip {
+		to[f.at] ^= 0x20
+	}
 }
 
 // change is one operation that changes something, if the power is on.
@@ -67,7 +116,7 @@ func (m *fakeMedium) ReadAt(p []byte, off int64) (int, error) {
 	}
 	m.reads = append(m.reads, run64{off, int64(len(p))})
 	if m.badRead >= off && m.badRead < off+int64(len(p)) {
-		return int(m.badRead - off), unix.EIO
+		return copy(p, m.cache[off:m.badRead]), unix.EIO
 	}
 	if off >= int64(len(m.cache)) {
 		return 0, io.EOF
@@ -78,6 +127,8 @@ func (m *fakeMedium) ReadAt(p []byte, off int64) (int, error) {
 	}
 	return n, nil
 }
+
+func (m *fakeMedium) Uncached() bool { return !m.cached }
 
 func (m *fakeMedium) WriteAt(p []byte, off int64) (int, error) {
 	if m.hang != nil {
@@ -98,8 +149,12 @@ func (m *fakeMedium) WriteAt(p []byte, off int64) (int, error) {
 	if off+int64(len(p)) > int64(len(m.cache)) {
 		return 0, unix.ENOSPC
 	}
+	if m.heal && m.badRead >= off && m.badRead < off+int64(len(p)) {
+		m.badRead = -1
+	}
 	m.written += int64(len(p))
-	return copy(m.cache[off:], p), nil
+	m.store(p, off, len(p))
+	return len(p), nil
 }
 
 func (m *fakeMedium) Zero(off, n int64) error {
@@ -112,7 +167,7 @@ func (m *fakeMedium) Zero(off, n int64) error {
 	if !m.zeroes {
 		return errors.ErrUnsupported
 	}
-	clear(m.cache[off : off+n])
+	m.store(nil, off, int(n))
 	if m.sends {
 		m.written += n
 		return errSent
@@ -137,9 +192,12 @@ func (m *fakeMedium) Close() error { return nil }
 func (m *fakeMedium) open(zeroes bool) *Writer {
 	m.t.Helper()
 	still := func() time.Time { return time.Time{} } // nothing takes time: what was found equal decides alone
-	w, err := newWriter(Partition{Path: "/dev/fake3", Size: int64(len(m.cache))}, m, zeroes, still)
+	w, err := newWriter(Partition{Path: "/dev/fake3", Size: int64(len(m.cache))}, m, int64(len(m.cache)), m.readBack, zeroes, still)
 	if err != nil {
 		m.t.Fatal(err)
+	}
+	if m.remembered > 0 {
+		w.comparer.expected.blocks = w.comparer.expected.blocks[:m.remembered]
 	}
 	return w
 }
@@ -160,11 +218,14 @@ func fill(ctx context.Context, w *Writer, image []byte) error {
 	return w.Sync()
 }
 
-// install writes the image, syncs and closes.
+// install writes the image, syncs, verifies and closes.
 func (m *fakeMedium) install(zeroes bool, image []byte) (Stats, error) {
 	m.t.Helper()
 	w := m.open(zeroes)
 	err := fill(m.t.Context(), w, image)
+	if err == nil && m.readBack != ReadNothing {
+		err = w.Verify(m.t.Context(), sha256.Sum256(image))
+	}
 	return w.Stats(), errors.Join(err, w.Close())
 }
 

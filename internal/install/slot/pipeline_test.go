@@ -26,9 +26,12 @@ func TestContent(t *testing.T) {
 			"zeros": make([]byte, size), "noise": noise(size, 2), "same": append(slices.Clone(image), noise(size-n, 3)...),
 		} {
 			for _, promised := range []bool{false, true} {
-				for _, way := range []struct{ kept, sends bool }{{false, false}, {true, false}, {true, true}} {
+				for _, way := range []struct {
+					kept, sends bool
+					what        ReadBack
+				}{{false, false, ReadChanged}, {true, false, ReadChanged}, {true, true, ReadChanged}, {true, false, ReadAll}, {true, false, ReadNothing}} {
 					m := newFakeMedium(t, before)
-					m.zeroes, m.sends = way.kept, way.sends
+					m.zeroes, m.sends, m.readBack = way.kept, way.sends, way.what
 					kept := way.kept && !way.sends
 					stats, err := m.install(promised, image)
 					what := fmt.Sprintf("%d bytes over %s, zeroing promised %v, possible and without sending %+v", n, name, promised, way)
@@ -87,13 +90,13 @@ func TestWrittenIsBounded(t *testing.T) {
 	}
 }
 
-// TestZerosAreNotRead: a medium that makes zeros is not asked what it holds
-// where they go, and is told of neighboring runs at once.
+// TestZerosAreNotRead: where nothing is read back, a medium that makes zeros is
+// not asked what it holds where they go, and is told of neighboring runs at once.
 func TestZerosAreNotRead(t *testing.T) {
 	image := noise(4*blockSize, 1)
 	clear(image[blockSize/2 : 3*blockSize])
 	m := newFakeMedium(t, noise(len(image), 2))
-	m.zeroes = true
+	m.zeroes, m.readBack = true, ReadNothing
 	stats, err := m.install(true, image)
 	if err != nil || !bytes.Equal(m.disk, image) {
 		t.Fatal(err)
@@ -231,7 +234,7 @@ func TestUnreadableDiffers(t *testing.T) {
 	half := noise(blockSize, 1)
 	image := append(slices.Clone(half), half...)
 	m := newFakeMedium(t, append(slices.Clone(half), noise(blockSize, 2)...))
-	m.badRead = blockSize
+	m.badRead, m.readBack = blockSize, ReadNothing
 	if _, err := m.install(false, image); err != nil || !bytes.Equal(m.disk, image) {
 		t.Errorf("the medium holds something else, error %v", err)
 	}

@@ -13,9 +13,16 @@ const (
 	// ringBlocks is how many blocks there are: one that is filled, one that is
 	// hashed, one that is compared and one that is written.
 	ringBlocks = 4
+	// heldSize is how much is read at once of what the medium held before, in
+	// bytes, where it can be: slow media take their time for each request.
+	heldSize = 2 * blockSize
 	// memorySize is all that a Writer needs for data, in bytes: the ring, what
 	// the medium held before, and zeros.
-	memorySize = (ringBlocks+1)*blockSize + zeroRun
+	memorySize = ringBlocks*blockSize + heldSize + zeroRun
+	// verifySize is the largest read of [Writer.Verify], in bytes. It has
+	// verifyBuffers of them: the ring is not in use then.
+	verifySize    = ringBlocks * blockSize / verifyBuffers
+	verifyBuffers = 2
 )
 
 // block is one piece of the image on its way.
@@ -31,7 +38,7 @@ type block struct {
 type ring struct {
 	memory []byte
 	free   chan *block
-	old    []byte // one more block, for what the medium held
+	held   []byte // heldSize
 	zeros  []byte // zeroRun of them; never written to
 }
 
@@ -40,7 +47,7 @@ func newRing() (*ring, error) {
 	if err != nil {
 		return nil, fmt.Errorf("allocate %d bytes: %w", memorySize, err)
 	}
-	r := &ring{memory: m, free: make(chan *block, ringBlocks), old: m[ringBlocks*blockSize:][:blockSize], zeros: m[memorySize-zeroRun:]}
+	r := &ring{memory: m, free: make(chan *block, ringBlocks), held: m[ringBlocks*blockSize:][:heldSize], zeros: m[memorySize-zeroRun:]}
 	for i := range ringBlocks {
 		buf := m[i*blockSize : (i+1)*blockSize : (i+1)*blockSize]
 		r.free <- &block{buf: buf, runs: make([]run, 0, blockSize/cellSize/2+1)}

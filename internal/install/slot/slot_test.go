@@ -37,7 +37,7 @@ func noise(n int, seed byte) []byte {
 // write writes the image in pieces of odd sizes.
 func write(t *testing.T, p Partition, image []byte) (Stats, error) {
 	t.Helper()
-	w, err := OpenWriter(p, p.Size)
+	w, err := OpenWriter(p, p.Size, ReadChanged)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func TestVerifySeesADifference(t *testing.T) {
 	image := noise(2*blockSize+9, 4)
 	for _, at := range []int64{0, blockSize, int64(len(image)) - 1} {
 		p := partition(t, "slot3", make([]byte, 3*blockSize))
-		w, err := OpenWriter(p, p.Size)
+		w, err := OpenWriter(p, p.Size, ReadChanged)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -136,7 +136,7 @@ func TestVerifySeesADifference(t *testing.T) {
 
 func TestVerifyEndsWithItsContext(t *testing.T) {
 	p := partition(t, "slot3", make([]byte, blockSize))
-	w, err := OpenWriter(p, p.Size)
+	w, err := OpenWriter(p, p.Size, ReadChanged)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +162,7 @@ func TestWriterRefusesAnotherDevice(t *testing.T) {
 	if err := os.Rename(other.Path, p.Path); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := OpenWriter(p, p.Size); err == nil || !strings.Contains(err.Error(), "another device") {
+	if _, err := OpenWriter(p, p.Size, ReadChanged); err == nil || !strings.Contains(err.Error(), "another device") {
 		t.Errorf("OpenWriter: %v", err)
 	}
 }

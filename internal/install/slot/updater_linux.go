@@ -59,6 +59,9 @@ type updater interface {
 // ReadAt is for reading back. The kernel refuses it while an update goes on.
 func (v *volume) ReadAt(p []byte, off int64) (int, error) { return v.dev.ReadAt(p, off) }
 
+// Uncached is true: UBI has no cache.
+func (v *volume) Uncached() bool { return true }
+
 // WriteAt sends the next bytes: off is where the last call ended. The first
 // call starts the update, which takes as long as erasing the volume does.
 func (v *volume) WriteAt(p []byte, off int64) (int, error) {

@@ -104,7 +104,7 @@ func (v *fakeVolume) Close() error              { return nil }
 func (v *fakeVolume) open(t *testing.T, size int64) *Writer {
 	t.Helper()
 	p := Partition{Path: "/dev/ubi0_1", ID: ubiID(5), Number: 1, Size: v.size}
-	w, err := newWriter(p, &volume{dev: v, size: size}, false, time.Now)
+	w, err := newWriter(p, &volume{dev: v, size: size}, size, ReadChanged, false, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}

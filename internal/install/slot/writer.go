@@ -28,12 +28,13 @@ type Stats struct {
 	Written  int64 // sent to the medium
 	Skipped  int64 // was right already, so was left alone
 	Zeroed   int64 // made zero by the medium itself, by command
-	Compared int64 // read from the medium to find out
+	Compared int64 // of it, what was held against what the medium had
+	ReadBack int64 // read by Verify
 	Flushes  int64 // of the medium's cache
 }
 
 // counters are what becomes Stats. The stages count, each its own.
-type counters struct{ written, skipped, zeroed, compared, flushes atomic.Int64 }
+type counters struct{ written, skipped, zeroed, compared, readBack, flushes atomic.Int64 }
 
 // Writer writes an image from the beginning of a partition on, in a pipeline of
 // two stages: one finds out which bytes have to change, one changes them. Its
@@ -50,18 +51,20 @@ type counters struct{ written, skipped, zeroed, compared, flushes atomic.Int64 }
 // nothing boots, and the next installation of the same image finds by comparing
 // what is right already.
 type Writer struct {
-	part   Partition
-	m      medium
-	ring   *ring
-	lent   chan *block // in the order of the image
-	input  chan *block // to be compared
-	output chan *block // to be written
-	off    int64       // bytes committed
-	short  bool        // the last block has been committed
-	ended  bool        // input is closed
-	cur    *block      // partly filled by Write
+	part     Partition
+	m        medium
+	ring     *ring
+	lent     chan *block // in the order of the image
+	input    chan *block // to be compared
+	output   chan *block // to be written
+	off      int64       // bytes committed
+	short    bool        // the last block has been committed
+	ended    bool        // input is closed
+	verified bool        // Verify was called
+	cur      *block      // partly filled by Write
 
 	comparer comparer
+	readBack ReadBack
 	zeroes   atomic.Bool
 	rate     rate
 	pending  run64 // zeros that are not commanded yet
@@ -79,16 +82,16 @@ type run64 struct{ off, n int64 }
 // OpenWriter opens the partition for writing an image of size bytes. A block
 // device is opened exclusively: the kernel refuses one that is mounted or in use
 // by another driver. A UBI volume is refused later, by the first write. Nothing
-// is written yet.
+// is written yet. what is what Verify will read.
 //
 // What is said of power cuts above is true of UBI volumes in another way: there
 // are no old bytes and no new ones until the last is written, see volume.
-func OpenWriter(p Partition, size int64) (*Writer, error) {
+func OpenWriter(p Partition, size int64, what ReadBack) (*Writer, error) {
 	m, err := open(p, size)
 	if err != nil {
 		return nil, fmt.Errorf("open slot %s: %w", p.Path, cause(err))
 	}
-	w, err := newWriter(p, m, promisesZeroes(sysfs, p.ID), time.Now)
+	w, err := newWriter(p, m, size, what, promisesZeroes(sysfs, p.ID), time.Now)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open slot %s: %w", p.Path, err), m.Close())
 	}
@@ -104,20 +107,27 @@ func open(p Partition, size int64) (medium, error) {
 
 // newWriter starts the pipeline. zeroes says that the medium makes zeros by
 // command.
-func newWriter(p Partition, m medium, zeroes bool, now func() time.Time) (*Writer, error) {
+func newWriter(p Partition, m medium, size int64, what ReadBack, zeroes bool, now func() time.Time) (*Writer, error) {
 	r, err := newRing()
 	if err != nil {
 		return nil, err
 	}
 	w := &Writer{
-		part: p, m: m, ring: r,
+		part: p, m: m, ring: r, readBack: what,
 		lent:   make(chan *block, ringBlocks),
 		input:  make(chan *block, ringBlocks),
 		output: make(chan *block, ringBlocks),
 		failed: make(chan struct{}),
 	}
 	w.zeroes.Store(zeroes)
-	w.comparer = comparer{m: m, now: now, zeroes: &w.zeroes, blank: p.ID.UBI, old: r.old, zero: r.zeros[:cellSize], balance: newBalance(), rate: &w.rate, done: &w.done}
+	proves := what == ReadChanged && m.Uncached()
+	w.comparer = comparer{
+		m: m, now: now, zeroes: &w.zeroes, blank: p.ID.UBI, zero: r.zeros[:cellSize], held: window{buf: r.held},
+		content: newBalance(contentShare, proves), zeros: newBalance(zeroShare, proves), rate: &w.rate, done: &w.done,
+	}
+	if what == ReadChanged {
+		w.comparer.expected = newExpected(size, !proves)
+	}
 	w.work.Go(func() {
 		defer close(w.output)
 		defer w.rescue()
@@ -290,7 +300,7 @@ func (w *Writer) end() {
 func (w *Writer) Stats() Stats {
 	return Stats{
 		Written: w.done.written.Load(), Skipped: w.done.skipped.Load(), Zeroed: w.done.zeroed.Load(),
-		Compared: w.done.compared.Load(), Flushes: w.done.flushes.Load(),
+		Compared: w.done.compared.Load(), ReadBack: w.done.readBack.Load(), Flushes: w.done.flushes.Load(),
 	}
 }
 
