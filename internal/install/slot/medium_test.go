@@ -80,6 +80,7 @@ func (m *fakeMedium) store(content []byte, off int64, n int) {
 		return
 	case faultCut:
 		end = f.at
+	case faultNone, faultFlip: // below
 	case faultHit:
 		clear(m.cache[f.at&^(cellSize-1):][:cellSize])
 	}
