@@ -70,7 +70,6 @@ func need(t *testing.T, tools ...string) {
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	need(t, "mke2fs", "debugfs")
 	bin, err := filepath.Abs("../../bin")
 	if err != nil {
 		t.Fatal(err)
@@ -80,7 +79,9 @@ func newBench(t *testing.T) *bench {
 	}
 	root := os.Getuid() == 0
 	b := &bench{t: t, bin: bin, work: t.TempDir(), releases: map[string][]byte{}}
-	if root { // a flush costs nothing in memory, and nodes work, other than in /dev/shm
+	// A flush costs nothing in memory, and nodes work, other than in /dev/shm. The
+	// slots are on disk, where they can be zeroed by command.
+	if root {
 		if err := unix.Mount("none", b.work, "tmpfs", 0, "size=256m"); err != nil {
 			t.Fatal(err)
 		}
@@ -90,7 +91,7 @@ func newBench(t *testing.T) *bench {
 			}
 		})
 	}
-	b.Device, err = sim.New(filepath.Join(b.work, "device"), sim.Options{SlotSize: slotSize, Loop: root, DeviceType: deviceType})
+	b.Device, err = sim.New(filepath.Join(b.work, "device"), sim.Options{SlotSize: slotSize, Loop: root, Backing: t.TempDir(), DeviceType: deviceType})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,6 +104,7 @@ func newBench(t *testing.T) *bench {
 		b.releases[name] = b.image(name)
 	}
 	b.check(b.Flash(2, filepath.Join(b.work, "release-1")))
+	b.fill(3, bytes.Repeat([]byte{0xA5}, slotSize)) // so that zeros are an achievement
 	b.boot(2)
 	return b
 }
@@ -260,11 +262,16 @@ func (b *bench) reset() {
 		if bytes.Equal(b.read(n, slotSize), content) {
 			continue
 		}
-		f, err := os.OpenFile(b.Slot(n), os.O_WRONLY, 0)
-		b.check(err)
-		_, err = f.Write(content)
-		b.check(errors.Join(err, f.Sync(), f.Close()))
+		b.fill(n, content)
 	}
+}
+
+func (b *bench) fill(n int, content []byte) {
+	b.t.Helper()
+	f, err := os.OpenFile(b.Slot(n), os.O_WRONLY, 0)
+	b.check(err)
+	_, err = f.Write(content)
+	b.check(errors.Join(err, f.Sync(), f.Close()))
 }
 
 func (b *bench) read(n, size int) []byte {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -64,67 +65,55 @@ func followUps() []followUp {
 	}
 }
 
-// every is the share of the points within the payload that are tried.
-const every = 5
-
 // TestKill kills mender at each of its writes and says what became of it.
 func TestKill(t *testing.T) {
-	b := newBench(t)
-	fresh := b.mustKeep()
-	total := 0
-	for i, s := range scenes() {
-		b.restore(fresh)
-		artifact := b.prepare(s)
-		args := []string{"--root", b.Dir, s.command}
-		if s.command == "install" {
-			args = append(args, artifact)
+	need(t, "mke2fs", "debugfs")
+	var total atomic.Int64
+	t.Run("scenes", func(t *testing.T) {
+		for i, s := range scenes() {
+			t.Run(s.name, func(t *testing.T) {
+				t.Parallel()
+				total.Add(killEverywhere(newBench(t), i, s))
+			})
 		}
-		mender := filepath.Join(b.bin, "mender")
-		whole := trace(t, b.Dir, never, mender, args...)
-		if whole.code != s.code {
-			t.Fatalf("%s: exit status %d, want %d\n%s", s.name, whole.code, s.code, whole.output)
-		}
-		points, outcomes := sample(whole.points), map[string]int{}
-		for j, k := range points {
-			b.reset()
-			b.begin(fmt.Sprintf("%s, killed at write %d of %d", s.name, k+1, len(whole.points)))
-			r := trace(t, b.Dir, k, mender, args...)
-			if !r.killed { // this run needed fewer writes: it is whole
-				continue
-			}
-			f := followUps()[(i+j)%len(followUps())]
-			b.about += fmt.Sprintf(" (%s), then %s", r.points[k], f.name)
-			outcome := b.settle(s, artifact, f, j%8 == 0)
-			total++
-			outcomes[outcome]++
-			if t.Failed() {
-				t.Fatalf("mender said:\n%s", r.output)
-			}
-		}
-		t.Logf("%s: %d writes; killed: %v", s.name, len(whole.points), outcomes)
-	}
-	t.Logf("%d points", total)
-	const least = 300
-	if total < least {
-		t.Errorf("%d points, want at least %d: the tracer misses writes", total, least)
+	})
+	t.Logf("%d points", total.Load())
+	const least = 500
+	if n := total.Load(); n < least && !t.Failed() {
+		t.Errorf("%d points, want at least %d: the tracer misses writes", n, least)
 	}
 }
 
-// sample returns the numbers of the points to try: all but those within the
-// payload, of which there are as many as the image is large.
-func sample(points []point) []int {
-	inside := func(p point) bool { return strings.HasPrefix(p.on, "dev/mmcblk0p") && p.call != "fsync" }
-	var numbers []int
-	stream := 0
-	for k, p := range points {
-		if inside(p) {
-			if stream++; stream%every != 1 {
-				continue
-			}
-		}
-		numbers = append(numbers, k)
+// killEverywhere runs the scene's command, each time from the same state, and
+// ends it at its first write, at its second one, and so on until it comes to its
+// end. It returns how many points that were.
+func killEverywhere(b *bench, i int, s scene) int64 {
+	t := b.t
+	artifact := b.prepare(s)
+	args := []string{"--root", b.Dir, s.command}
+	if s.command == "install" {
+		args = append(args, artifact)
 	}
-	return numbers
+	outcomes, calls := map[string]int{}, map[string]int{}
+	for k := 0; ; k++ {
+		b.begin(fmt.Sprintf("killed at write %d", k+1))
+		r := trace(t, b.Dir, k, filepath.Join(b.bin, "mender"), args...)
+		if !r.killed {
+			if r.code != s.code {
+				t.Fatalf("exit status %d, want %d\n%s", r.code, s.code, r.output)
+			}
+			t.Logf("%d writes: %v; killed: %v", k, calls, outcomes)
+			return int64(k)
+		}
+		f := followUps()[(i+k)%len(followUps())]
+		b.about += fmt.Sprintf(" (%s), then %s", r.points[k], f.name)
+		calls[r.points[k].call]++
+		outcomes[b.settle(s, artifact, f, k%8 == 0)]++
+		if t.Failed() {
+			t.Fatalf("mender said:\n%s", r.output)
+		}
+		b.reset()
+	}
 }
 
 // prepare brings the device into the scene's state, and keeps it.

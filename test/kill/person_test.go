@@ -16,24 +16,6 @@ import (
 // again parts the calls of an installation from those of the next one.
 const again = "again"
 
-// kept is a state of the device to return to.
-type kept struct {
-	files map[string]file
-	slots map[int][]byte
-}
-
-func (b *bench) mustKeep() kept {
-	b.t.Helper()
-	b.keep()
-	return kept{b.files, b.slots}
-}
-
-func (b *bench) restore(k kept) {
-	b.t.Helper()
-	b.files, b.slots = k.files, k.slots
-	b.reset()
-}
-
 // begin names what is tried, for error texts.
 func (b *bench) begin(about string) { b.about = about }
 

@@ -26,9 +26,6 @@ type point struct {
 
 func (p point) String() string { return strings.TrimSpace(p.call + " " + p.on) }
 
-// never is a number of a point that no run gets to.
-const never = -1
-
 // run is what a traced run came to.
 type run struct {
 	points []point // those that were reached, the last one not carried out if killed
@@ -60,7 +57,7 @@ func byName() map[uint64]string {
 type tracer struct {
 	pid     int
 	dir     string       // what is below it counts
-	killAt  int          // the number of a point, or never
+	killAt  int          // the number of a point
 	inside  map[int]bool // threads that are between a call's entry and its exit
 	result  run
 	writers map[uint64]string
@@ -68,8 +65,7 @@ type tracer struct {
 }
 
 // trace runs a program and kills it right before the given point. Only calls on
-// files and devices below dir are points. It must not run beside other children
-// of the test.
+// files and devices below dir are points.
 func trace(t *testing.T, dir string, killAt int, name string, args ...string) run {
 	t.Helper()
 	runtime.LockOSThread() // the kernel knows one thread as the tracer
@@ -81,7 +77,7 @@ func trace(t *testing.T, dir string, killAt int, name string, args ...string) ru
 	defer log.Close()
 	cmd := exec.Command(name, args...)
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Ptrace: true, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Ptrace: true, Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +113,9 @@ func (tr *tracer) follow() error {
 		return fmt.Errorf("start: %w", err)
 	}
 	for {
-		tid, err := wait(-1, &ws)
+		// Its process group are its threads. Other children are those of tests
+		// beside this one.
+		tid, err := wait(-tr.pid, &ws)
 		if err != nil {
 			return fmt.Errorf("wait: %w", err)
 		}

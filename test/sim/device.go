@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -28,7 +29,9 @@ var Slots = [2]int{2, 3}
 type Options struct {
 	SlotSize int64 // bytes
 	// Loop puts the slots on loop devices, which needs root.
-	Loop       bool
+	Loop bool
+	// Backing is the directory for the files behind them; "" is the device's own.
+	Backing    string
 	DeviceType string
 }
 
@@ -65,7 +68,7 @@ func (d *Device) makeSlot(n int, opts Options) error {
 	if !opts.Loop {
 		return makeFile(path, opts.SlotSize)
 	}
-	backing := filepath.Join(d.Dir, fmt.Sprintf("slot-%d", n))
+	backing := filepath.Join(cmp.Or(opts.Backing, d.Dir), fmt.Sprintf("slot-%d", n))
 	if err := makeFile(backing, opts.SlotSize); err != nil {
 		return err
 	}
