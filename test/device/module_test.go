@@ -56,24 +56,47 @@ func directory(t *testing.T, name, dest, content string) string {
 	return moduleArtifact(t, "directory", name, map[string]string{"dest_dir": dest + "\n", "update.tar": string(archive)})
 }
 
+// stockModule is what the tests of both modules with rollback need of each:
+// an artifact that installs config.txt with that content, and one that fails
+// half way.
+type stockModule struct {
+	good   func(t *testing.T, name, dest, content string) string
+	broken func(t *testing.T, name, dest string) string
+	alone  bool // what it installs replaces everything in the directory
+}
+
+func stockModules() map[string]stockModule {
+	return map[string]stockModule{
+		"single-file": {good: singleFile, broken: func(t *testing.T, name, dest string) string {
+			t.Helper()
+			return moduleArtifact(t, "single-file", name, map[string]string{
+				"dest_dir": dest + "\n", "filename": "config.txt\n", "permissions": "no mode\n", "config.txt": "broken",
+			})
+		}},
+		"directory": {good: directory, alone: true, broken: func(t *testing.T, name, dest string) string {
+			t.Helper()
+			return moduleArtifact(t, "directory", name, map[string]string{"dest_dir": dest + "\n", "update.tar": "no archive"})
+		}},
+	}
+}
+
 // TestStockModules runs update modules as Debian ships them, over artifacts
 // that the real mender-artifact wrote: install and commit, install and roll
-// back.
+// back, and an installation that fails.
 func TestStockModules(t *testing.T) {
 	need(t, "mender-artifact", "fw_printenv", "tar", stockShare+"/modules/v3/single-file", stockShare+"/modules/v3/directory")
 	t.Setenv("MENDER_DATA_DIR", stockShare)
-	for payloadType, artifact := range map[string]func(t *testing.T, name, dest, content string) string{
-		"single-file": singleFile, "directory": directory,
-	} {
+	for payloadType, m := range stockModules() {
 		t.Run(payloadType, func(t *testing.T) {
 			d := newDevice(t, 32*mib, "")
 			dest := filepath.Join(t.TempDir(), "etc")
 			if err := os.Mkdir(dest, 0o755); err != nil {
 				t.Fatal(err)
 			}
-			file := filepath.Join(dest, "config.txt")
-			if err := os.WriteFile(file, []byte("one"), 0o600); err != nil {
-				t.Fatal(err)
+			for _, name := range []string{"config.txt", "other"} {
+				if err := os.WriteFile(filepath.Join(dest, name), []byte("one"), 0o600); err != nil {
+					t.Fatal(err)
+				}
 			}
 			run := func(want int, args ...string) string {
 				t.Helper()
@@ -85,29 +108,49 @@ func TestStockModules(t *testing.T) {
 			}
 			holds := func(want string) {
 				t.Helper()
-				if got, err := os.ReadFile(file); err != nil || string(got) != want {
-					t.Fatalf("%s = %q, %v, want %q", file, got, err, want)
+				lines := "config.txt:" + want + "\n"
+				if want == "one" || !m.alone {
+					lines += "other:one\n"
+				}
+				if got := command(t, "sh", "-c", "cd "+dest+"; grep -H . *"); got != lines {
+					t.Fatalf("%s holds:\n%swant:\n%s", dest, got, lines)
 				}
 			}
-			run(0, "install", "--reboot-exit-code", artifact(t, "app-2", dest, "two"))
+			run(0, "install", "--reboot-exit-code", m.good(t, "app-2", dest, "two"))
 			holds("two")
 			run(0, "rollback")
 			holds("one")
 			run(2, "commit")
 
-			run(0, "install", artifact(t, "app-3", dest, "three"))
+			run(0, "install", m.good(t, "app-3", dest, "three"))
 			boot(t, d, 2) // the way back outlives a reboot
 			run(0, "rollback")
 			holds("one")
 
-			run(0, "install", artifact(t, "app-4", dest, "four"))
+			if stderr := run(1, "install", m.broken(t, "app-4", dest)); !strings.Contains(stderr, "ArtifactInstall: exit status") {
+				t.Errorf("an installation that fails: %s", stderr)
+			}
+			holds("one")
+			run(2, "rollback")
+			named(t, d, "release-1")
+
+			run(0, "install", m.good(t, "app-5", dest, "five"))
 			run(0, "commit")
-			holds("four")
+			holds("five")
+			named(t, d, "app-5")
 			if stderr := run(2, "rollback"); !strings.Contains(stderr, "nothing to roll back") {
 				t.Errorf("rollback after the commit: %s", stderr)
 			}
 			checkLeftovers(t, d)
 		})
+	}
+}
+
+// named checks what artifact is installed.
+func named(t *testing.T, d *sim.Device, want string) {
+	t.Helper()
+	if out := command(t, filepath.Join(programs(t), "mender"), "--root", d.Dir, "show-artifact"); out != want+"\n" {
+		t.Errorf("show-artifact: %q, want %s", out, want)
 	}
 }
 
@@ -139,10 +182,15 @@ func TestStockScriptModule(t *testing.T) {
 	if code, stderr, _ := mender(t, d, "commit"); code != 2 {
 		t.Errorf("commit: exit status %d: %s", code, stderr)
 	}
+	named(t, d, "script-1")
+	if code, stderr, _ := mender(t, d, "rollback"); code != 2 {
+		t.Errorf("rollback: exit status %d: %s", code, stderr)
+	}
 	bad := moduleArtifact(t, "script", "script-2", map[string]string{"run.sh": "#!/bin/sh\nexit 4\n"})
 	if code, stderr, _ := mender(t, d, "install", bad); code != 1 || !strings.Contains(stderr, "exit status 4") {
 		t.Errorf("install of a script that fails: exit status %d: %s", code, stderr)
 	}
+	named(t, d, "script-2_INCONSISTENT")
 	checkLeftovers(t, d)
 }
 
@@ -154,7 +202,6 @@ const withArtifactInfo = `mount -t tmpfs none /etc/mender; echo artifact_name=fa
 // mender-client commits or rolls back, and the other way round. A device
 // without root slots will do.
 func TestModuleWithMenderClient(t *testing.T) {
-	const client = "/usr/bin/mender"
 	need(t, "mender-artifact", "unshare", client, stockShare+"/modules/v3/single-file")
 	ours := filepath.Join(programs(t), "mender")
 	for _, tt := range []struct {
@@ -166,30 +213,17 @@ func TestModuleWithMenderClient(t *testing.T) {
 		{"the client's, rolled back by ours", client, ours, "rollback", "one", "app-1"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			dir := t.TempDir()
-			for name, content := range map[string]string{
-				"device_type": "device_type=" + deviceType + "\n", "mender.conf": "{}", "config.txt": "zero",
-			} {
-				if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			mender := func(program string, args ...string) string {
-				t.Helper()
-				args = append([]string{program, "--config", filepath.Join(dir, "mender.conf"), "--data", dir}, args...)
-				return command(t, "unshare", append([]string{"--mount", "sh", "-ec", withArtifactInfo, "sh"}, args...)...)
-			}
-			mender(ours, "install", singleFile(t, "app-1", dir, "one"))
-			mender(ours, "commit")
-			mender(tt.installs, "install", singleFile(t, "app-2", dir, "two"))
-			mender(tt.ends, tt.verb)
-			if got, err := os.ReadFile(filepath.Join(dir, "config.txt")); err != nil || string(got) != tt.content {
-				t.Errorf("config.txt = %q, %v, want %q", got, err, tt.content)
+			a := newAppliance(t)
+			a.put("config.txt", "zero")
+			a.mender(0, ours, "install", singleFile(t, "app-1", a.dir, "one"))
+			a.mender(0, ours, "commit")
+			a.mender(0, tt.installs, "install", singleFile(t, "app-2", a.dir, "two"))
+			a.mender(0, tt.ends, tt.verb)
+			if got := a.read("config.txt"); got != tt.content {
+				t.Errorf("config.txt = %q, want %q", got, tt.content)
 			}
 			for _, program := range []string{ours, client} {
-				if got := mender(program, "show-artifact"); !strings.HasPrefix(got, tt.artifact+"\n") && !strings.HasSuffix(got, tt.artifact+"\n") {
-					t.Errorf("%s show-artifact: %s, want %s", program, got, tt.artifact)
-				}
+				a.named(program, tt.artifact)
 			}
 		})
 	}
