@@ -89,7 +89,7 @@ if test ${save} = 1; then
 fi
 
 echo MENDER boots slot ${mender_boot_part} trial ${upgrade_available}
-setenv bootargs console=ttyS0 root=/dev/vda${mender_boot_part} panic=1 quiet loglevel=3 net.ifnames=0 systemd.show_status=0
+setenv bootargs "root=/dev/vda${mender_boot_part} @OPTIONS@"
 if ext4load virtio 0:${mender_boot_part} 1000000 /boot/vmlinuz; then
 	if ext4load virtio 0:${mender_boot_part} 4000000 /boot/initrd; then
 		zboot 1000000 - 4000000 ${filesize}

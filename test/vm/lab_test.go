@@ -8,55 +8,79 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
 
-const uboot = "/usr/lib/u-boot/qemu-x86/u-boot.rom"
-
 // stepTimeout bounds each wait for the device: a boot, an installation.
-const stepTimeout = 4 * time.Minute
+const stepTimeout = 3 * time.Minute
 
-// lab has what the scenarios share.
+// built has the parts, made once in a run.
+var built = sync.OnceValues(func() (*Parts, error) { return Build(context.Background(), "../../.cache/vm", "../../bin") })
+
+// lab has what the devices of a test are made of.
 type lab struct {
-	parts *Parts
-	disk  string // of a device that runs release-1
-	dir   string
+	loader BootLoader
+	parts  *Parts
+	disk   string // of a device that runs release-1
+	dir    string
 }
 
+// newLab returns a lab of devices with U-Boot.
 func newLab(t *testing.T) *lab {
 	t.Helper()
-	missing := ""
-	if os.Getuid() != 0 {
-		missing = " root"
-	}
-	for _, tool := range []string{"qemu-system-x86_64", "mmdebstrap", "mkimage", "sgdisk", "mke2fs", "debugfs", "mkfs.vfat", "mcopy", "cpio", "modprobe", uboot} {
-		if _, err := exec.LookPath(tool); err != nil && !strings.HasPrefix(tool, "/") {
-			missing += " " + tool
-		}
-	}
-	if missing != "" {
-		if strings.Contains(os.Getenv("REQUIRE"), "vm") {
-			t.Fatalf("the virtual device is required and lacks%s", missing)
-		}
-		t.Skipf("needs%s", missing)
-	}
-	parts, err := Build(t.Context(), "../../.cache/vm", "../../bin")
+	return newLabWith(t, UBoot)
+}
+
+func newLabWith(t *testing.T, loader BootLoader) *lab {
+	t.Helper()
+	needDevice(t)
+	parts, err := built()
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &lab{parts: parts, dir: t.TempDir()}
+	l := &lab{loader: loader, parts: parts, dir: t.TempDir()}
 	l.disk = filepath.Join(l.dir, "disk")
-	if err := parts.Disk(t.Context(), l.disk, l.image(t, Release{Name: "release-1"})); err != nil {
+	if err := parts.Disk(t.Context(), l.disk, loader, l.image(t, Release{Name: "release-1"})); err != nil {
 		t.Fatal(err)
 	}
 	return l
 }
 
+// needDevice skips the test, or with REQUIRE=vm fails it, where something is
+// missing that the virtual device is made of or with.
+func needDevice(t *testing.T) {
+	t.Helper()
+	missing := ""
+	if os.Getuid() != 0 {
+		missing = " root"
+	}
+	for _, tool := range []string{
+		"qemu-system-x86_64", "mmdebstrap", "mkimage", "grub-mkimage", "sgdisk", "mke2fs", "debugfs", "mkfs.vfat", "mkfs.exfat", "mcopy", "xorriso", "cpio", "modprobe",
+	} {
+		if _, err := exec.LookPath(tool); err != nil {
+			missing += " " + tool
+		}
+	}
+	for _, file := range []string{UBoot.Firmware(), "/usr/lib/grub/i386-pc/boot.img"} {
+		if _, err := os.Stat(file); err != nil {
+			missing += " " + file
+		}
+	}
+	if missing == "" {
+		return
+	}
+	if strings.Contains(os.Getenv("REQUIRE"), "vm") {
+		t.Fatalf("the virtual device is required and lacks%s", missing)
+	}
+	t.Skipf("needs%s", missing)
+}
+
 func (l *lab) image(t *testing.T, r Release) string {
 	t.Helper()
 	path := filepath.Join(l.dir, r.Name+".ext4")
-	if err := l.parts.Image(t.Context(), path, r); err != nil {
+	if err := l.parts.Image(t.Context(), path, l.loader, r); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -81,7 +105,7 @@ func (l *lab) stick(t *testing.T, fsType string, files ...string) string {
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := Stick(t.Context(), f.Name(), fsType, 128, files...); err != nil {
+	if err := Stick(t.Context(), f.Name(), fsType, 96, files...); err != nil {
 		t.Fatal(err)
 	}
 	return f.Name()
@@ -97,14 +121,20 @@ type device struct {
 // start switches a new device on that runs release-1, and waits for its shell.
 func (l *lab) start(t *testing.T) *device {
 	t.Helper()
+	d := l.power(t, l.config(t))
+	d.login()
+	return d
+}
+
+// config describes a new device that runs release-1.
+func (l *lab) config(t *testing.T) Config {
+	t.Helper()
 	dir := l.machineDir(t)
 	disk := filepath.Join(dir, "disk")
 	if err := run(t.Context(), "cp", "--sparse=always", l.disk, disk); err != nil {
 		t.Fatal(err)
 	}
-	d := l.power(t, Config{Dir: dir, Disk: disk, Format: "raw", Firmware: uboot})
-	d.login()
-	return d
+	return Config{Dir: dir, Disk: disk, Format: "raw", Firmware: l.loader.Firmware()}
 }
 
 // machineDir makes a directory for a machine: its socket's path is short, and
