@@ -57,7 +57,7 @@ install: build ## install programs, units, message catalog, udev rule and exampl
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(UNITDIR) $(DESTDIR)$(CATALOGDIR) $(DESTDIR)$(RULESDIR)
 	install -m 0755 bin/mender bin/usb-updater $(DESTDIR)$(PREFIX)/bin/
 	ln -sf mender $(DESTDIR)$(PREFIX)/bin/mender-update
-	install -m 0644 systemd/*.service $(DESTDIR)$(UNITDIR)/
+	install -m 0644 systemd/*.service systemd/*.socket $(DESTDIR)$(UNITDIR)/
 	install -m 0644 systemd/*.catalog $(DESTDIR)$(CATALOGDIR)/
 	install -m 0644 udev/*.rules $(DESTDIR)$(RULESDIR)/
 	install -d $(DESTDIR)/etc/usb-updater/health.d $(DESTDIR)$(PREFIX)/share/doc/usb-updater

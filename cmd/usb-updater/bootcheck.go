@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"time"
 
 	"github.com/usb-updater/usb-updater/internal/device"
@@ -139,6 +140,7 @@ func checker(d *device.Device) (*health.Checker, error) {
 		HTTP:             h.HTTP,
 		Settle:           time.Duration(h.SettleSeconds) * time.Second,
 		MinUptime:        time.Duration(h.MinUptimeSeconds) * time.Second,
+		Socket:           filepath.Join(d.RunDir(), checksSocket),
 	}
 	if d.Simulated() {
 		c.NoSystemd = "a simulated device has no systemd"

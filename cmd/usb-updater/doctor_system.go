@@ -11,26 +11,37 @@ import (
 
 func (x *doctor) healthChecks() {
 	const check = "health checks"
+	if _, err := checker(x.device); err != nil {
+		x.fail(check, "A trial cannot be judged, so every update would be rolled back.", err)
+	}
 	dir := x.device.Path(x.device.Agent.HealthDir)
 	names, problems, err := health.Inspect(dir)
 	if err != nil {
 		x.fail(check, "A trial cannot be judged, so no update would be committed.", err)
 		return
 	}
+	h := x.device.Agent.Health
+	configured := len(h.RequiredUnits) + len(h.TCP) + len(h.HTTP) + len(h.Files)
+	if h.AllowFailedUnits != nil {
+		configured++
+	}
 	for _, p := range problems {
 		x.fail(check, "It counts as a failed check: the next update would be rolled back.", errors.New(filepath.Join(dir, p)))
 	}
 	switch {
+	case len(names) == 0 && configured > 0:
+		x.ok(check, "%d in the configuration", configured)
 	case len(names) == 0:
-		x.warn(check, "Put an executable there that fails if the system does not do its job.", "%s holds none: a system that comes up is committed", dir)
+		x.warn(check, "Put an executable there that fails if the system does not do its job.", "%s holds none, and none is configured: a system that comes up is committed", dir)
 	case len(problems) == 0:
-		x.ok(check, "%d in %s", len(names), dir)
+		x.ok(check, "%d in %s, %d in the configuration", len(names), dir, configured)
 	}
 }
 
 const (
-	bootUnit   = "usb-updater-boot.service"
-	giveUpUnit = "usb-updater-boot-failed.service"
+	bootUnit     = "usb-updater-boot.service"
+	giveUpUnit   = "usb-updater-boot-failed.service"
+	healthSocket = "usb-updater-health.socket"
 )
 
 // system looks at what starts the agent.
@@ -49,6 +60,7 @@ func (x *doctor) system() {
 	} else {
 		x.add(levelFail, "units", bootUnit+" is not enabled: no update would be committed", "systemctl enable "+bootUnit)
 	}
+	x.healthUnit()
 	const rule = "90-usb-updater.rules"
 	for _, dir := range []string{"/etc/udev/rules.d", "/run/udev/rules.d", "/usr/lib/udev/rules.d", "/lib/udev/rules.d"} {
 		if x.exists(filepath.Join(dir, rule)) {
@@ -67,6 +79,17 @@ func (x *doctor) giveUpUnit() {
 		}
 	}
 	x.warn("units", "systemctl reenable "+bootUnit, "emergency.target does not want %s: a trial that ends in the emergency shell stays there", giveUpUnit)
+}
+
+// healthUnit looks for the unit in which the checks of a trial run. Without it
+// they run in a sandbox that has no network.
+func (x *doctor) healthUnit() {
+	for _, dir := range []string{"/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"} {
+		if x.exists(filepath.Join(dir, healthSocket)) {
+			return
+		}
+	}
+	x.warn("units", "Install it, with usb-updater-health@.service.", "no %s: health checks cannot connect to services", healthSocket)
 }
 
 // exists tells whether the device has that path. What cannot be looked at

@@ -89,7 +89,9 @@ func verbs() []verb {
 		{"watch", "", "run for every stick that comes; for systems without systemd", 0, (*agent).watch},
 		{"codes", "", "print the result codes", 0, (*agent).codes},
 		{"version", "", "print the version", 0, (*agent).version},
-		{inspectorVerb, "", "", 0, (*agent).inspectStick}, // not for people
+		// Not for people.
+		{inspectorVerb, "", "", 0, (*agent).inspectStick},
+		{checksVerb, "", "", 0, (*agent).serveChecks},
 	}
 }
 

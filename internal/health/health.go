@@ -48,6 +48,10 @@ type Config struct {
 	// MinUptime is how long the system must have been up before the checks.
 	MinUptime time.Duration
 
+	// Socket is where the checks run in a process of their own, see
+	// [Checker.Serve]; "" runs them in this one, as happens where nobody listens.
+	Socket string
+
 	// NoSystemd is why the service manager must not be asked, "" if it may:
 	// that of another machine knows nothing of a simulated device.
 	NoSystemd string
@@ -59,7 +63,8 @@ type File struct {
 	Contains string // what its first 256 KiB must hold, "" for anything
 }
 
-// Result is what a pass of checks found.
+// Result is what a pass of checks found. As JSON, two processes of the same
+// program pass it on.
 type Result struct {
 	Passed bool
 	Ran    []string // names of the checks that ran, in order; executables have their file's name
@@ -132,6 +137,15 @@ func New(c Config) (*Checker, error) {
 // will do. The error tells that there is no result because ctx is done. It is
 // never about a check.
 func (k *Checker) Run(ctx context.Context) (Result, error) {
+	if k.config.Socket != "" {
+		if res, ok, err := k.ask(ctx); ok || err != nil {
+			return res, err
+		}
+	}
+	return k.runHere(ctx)
+}
+
+func (k *Checker) runHere(ctx context.Context) (Result, error) {
 	executables, bad := k.executables()
 	var res Result
 	for _, c := range slices.Concat(k.fixed, executables) {
