@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"time"
 
@@ -60,6 +61,9 @@ func (a *agent) checkBoot(ctx context.Context) (report.Code, error) {
 			if err != nil {
 				return report.BootEnvFailed, err
 			}
+			if reason, err := e.CloseLost(ctx); err != nil || reason != "" {
+				return a.lost(d, store, reason, err)
+			}
 			return a.nothingOpen(d)
 		case install.ActionReboot:
 			return report.Pending, errors.New("an update waits for the reboot")
@@ -102,7 +106,15 @@ func (a *agent) nothingOpen(d *device.Device) (report.Code, error) {
 // keeps how that ended. A run does so before it looks at a stick: otherwise
 // nobody would learn why the trial failed.
 func (a *agent) closeFirst(ctx context.Context, d *device.Device, e *install.Engine, store *state.Store) {
+	defer a.tell.afresh(a.tell.known) // what the run itself finds comes on top of it
 	action, before, err := e.Inspect(ctx)
+	if err == nil && action == install.ActionNone {
+		if reason, err := e.CloseLost(ctx); err != nil || reason != "" {
+			_, err = a.lost(d, store, reason, err)
+			a.log.Warn().Err(err).Msg("the last trial failed")
+		}
+		return
+	}
 	if err != nil || action != install.ActionFail && action != install.ActionFinish {
 		return // told by what the run does next
 	}
@@ -113,6 +125,17 @@ func (a *agent) closeFirst(ctx context.Context, d *device.Device, e *install.Eng
 		a.log.Warn().Err(err).Str("artifact", res.artifact).Msg("the last trial failed")
 	}
 	a.remember(d, store, res)
+}
+
+// lost keeps that another program ended a trial. Nobody has kept the name of
+// its artifact.
+func (a *agent) lost(d *device.Device, store *state.Store, reason string, err error) (report.Code, error) {
+	if reason == "" {
+		return codeOf(err, report.StateFailed), err
+	}
+	err = errors.Join(fmt.Errorf("%w: %s", install.ErrTrialFailed, reason), err)
+	a.remember(d, store, result{code: report.TrialFailed, err: err})
+	return report.TrialFailed, err
 }
 
 // finished is the code of a commit that an interruption had left open.

@@ -18,6 +18,9 @@ import (
 // be added to a version; what one means never changes.
 const statusVersion = 1
 
+// shownDigest is how much of a digest names an artifact whose name is not known.
+const shownDigest = 12
+
 // deviceStatus is what status prints, as JSON. docs/reporting.md describes it.
 type deviceStatus struct {
 	Version  int               `json:"version"`
@@ -31,9 +34,12 @@ type deviceStatus struct {
 	// Pending is the name alone, PendingUpdate all about it.
 	Pending       string         `json:"pending_artifact,omitempty"`
 	PendingUpdate *pendingStatus `json:"pending,omitempty"`
-	Result        *state.Result  `json:"last_result,omitempty"`
-	Failed        []failedStatus `json:"failed,omitempty"`
-	History       []state.Result `json:"history,omitempty"`
+	// Result is how the last update ended, Run how the last run did: of most
+	// sticks nothing is installed.
+	Result  *state.Result  `json:"last_result,omitempty"`
+	Run     *state.Result  `json:"last_run,omitempty"`
+	Failed  []failedStatus `json:"failed,omitempty"`
+	History []state.Result `json:"history,omitempty"`
 }
 
 // slotStatus is one slot. Artifact is "" if it is not known what it holds.
@@ -98,10 +104,15 @@ func (a *agent) look(ctx context.Context, d *device.Device) (deviceStatus, repor
 		return s, report.ConfigFailed, err
 	}
 	s.record(record, running)
+	history, err := state.ReadHistory(d.DataDir(), max(a.history, 1))
+	if err != nil {
+		return s, report.StateFailed, err
+	}
+	if n := len(history); n > 0 {
+		s.Run = &history[n-1]
+	}
 	if a.history > 0 {
-		if s.History, err = state.ReadHistory(d.DataDir(), a.history); err != nil {
-			return s, report.StateFailed, err
-		}
+		s.History = history
 	}
 	slots, err := d.Slots()
 	if errors.Is(err, config.ErrNoSlots) { // update modules only
@@ -210,12 +221,19 @@ func (a *agent) printStatus(s deviceStatus) {
 	if p := s.PendingUpdate; p != nil {
 		line("pending", "%s, %s", p.Artifact, p.State)
 	}
-	if r := s.Result; r != nil {
-		line("last run", "%s (%d), artifact %s", r.Name, r.Code, r.Artifact)
+	told := func(label string, r *state.Result) {
+		line(label, "%s (%d), artifact %s", r.Name, r.Code, orNone(r.Artifact))
 		line("", "%s", r.Message)
 	}
+	last := cmp.Or(s.Run, s.Result)
+	if last != nil {
+		told("last run", last)
+	}
+	if s.Result != nil && *s.Result != *last {
+		told("update", s.Result)
+	}
 	for _, f := range s.Failed {
-		line("failed", "%s, %d time(s): %s", f.Name, f.Attempts, f.Reason)
+		line("failed", "%s, %d time(s): %s", cmp.Or(f.Name, "manifest "+f.Digest[:min(len(f.Digest), shownDigest)]), f.Attempts, f.Reason)
 	}
 	for _, r := range s.History {
 		line("history", "%s", historyLine(r))

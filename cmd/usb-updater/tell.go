@@ -146,6 +146,14 @@ func (a *agent) pass(e report.Event) {
 	t.sinks.Send(e)
 }
 
+// afresh forgets what was told since known was all that was known: another
+// update than that of the run.
+func (t *teller) afresh(known report.Event) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.known, t.remembered = known, false
+}
+
 // stage tells that a stage has begun that the engine does not know of.
 func (a *agent) stage(name string) {
 	e := a.event(report.KindStage)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/usb-updater/usb-updater/internal/bootenv"
@@ -73,6 +74,15 @@ type blackBox struct{ d *Device }
 
 // Forget implements install.BlackBox.
 func (b blackBox) Forget() error { return state.RemoveBlackBox(b.d.DataDir()) }
+
+// Began implements install.BlackBox.
+func (b blackBox) Began(digest string) bool {
+	stages, err := state.ReadBlackBox(b.d.DataDir())
+	if err != nil {
+		b.d.log(err.Error())
+	}
+	return slices.ContainsFunc(stages, func(s state.Stage) bool { return s.ManifestDigest == digest && s.Name != state.StageArmed })
+}
 
 // Explain implements install.BlackBox: the last stage that the trial reached,
 // the check that failed, and the end of the kernel's crash log, if there is one

@@ -16,6 +16,8 @@ type box struct {
 
 func (b *box) Explain(p state.Pending) string { return b.text[p.ManifestDigest] }
 
+func (b *box) Began(digest string) bool { return b.text[digest] != "" }
+
 func (b *box) Forget() error {
 	if err := b.m.write("black box"); err != nil {
 		return err
@@ -134,5 +136,48 @@ func TestBlackBoxCut(t *testing.T) {
 			}
 			return
 		}
+	}
+}
+
+// TestCloseLost: a trial that another program rolled back has failed; one that it
+// committed, or that never began, has not.
+func TestCloseLost(t *testing.T) {
+	tests := []struct {
+		name       string
+		began      bool
+		environ    map[string]string // that the other program leaves
+		wantFailed int
+	}{
+		{"rolled back", true, map[string]string{"mender_boot_part": "2", "mender_boot_part_hex": "2", "upgrade_available": "0"}, 1},
+		{"rolled back before it began", false, map[string]string{"mender_boot_part": "2", "mender_boot_part_hex": "2", "upgrade_available": "0"}, 0},
+		{"committed", true, map[string]string{"upgrade_available": "0"}, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			m, digest := trial(t)
+			b := &box{m, map[string]string{}}
+			if tt.began {
+				b.text[digest] = "last stage reached: settled"
+			}
+			m.record.Pending = nil
+			for k, v := range tt.environ {
+				m.env[k] = v
+			}
+			m.powerOn()
+			for range 2 { // the second time, nothing is left to close
+				e := m.engine(t)
+				e.BlackBox = b
+				reason, err := e.CloseLost(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if reason != "" && !strings.HasSuffix(reason, ": last stage reached: settled") {
+					t.Errorf("CloseLost = %q, want the last stage in it", reason)
+				}
+				if got := m.record.Failed[digest].Attempts; got != tt.wantFailed {
+					t.Errorf("failed %d time(s), want %d", got, tt.wantFailed)
+				}
+			}
+		})
 	}
 }

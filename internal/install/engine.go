@@ -81,6 +81,8 @@ type BlackBox interface {
 	// Explain returns in one line what is known of the trial of p, "" if
 	// nothing is.
 	Explain(p state.Pending) string
+	// Began tells whether the trial boot of that update began its boot check.
+	Began(manifestDigest string) bool
 	// Forget is called when the record on the medium closes the update.
 	Forget() error
 }

@@ -286,6 +286,35 @@ func (e *Engine) Recover(ctx context.Context) (Action, error) {
 	}
 }
 
+// CloseLost counts an update as failed whose trial another program has ended:
+// its record is gone, the slot that it replaced runs, and the black box knows
+// that its trial began. Otherwise it would only count as started, and a stick
+// that stays in would install it again. It returns why it failed, "" if nothing
+// was lost.
+//
+// One write of the record; a cut leaves the black box, which leads back here.
+func (e *Engine) CloseLost(ctx context.Context) (reason string, err error) {
+	st, err := e.inspect(ctx)
+	r := st.record
+	if err != nil || st.action != ActionNone || e.NoSlots != nil || e.BlackBox == nil {
+		return "", err
+	}
+	a := r.Attempt
+	if a == nil || a.Starts == 0 || a.TargetSlot == "" || a.TargetSlot == e.Slots.Booted.String() || !e.BlackBox.Began(a.ManifestDigest) {
+		return "", nil
+	}
+	if _, told := r.Failed[a.ManifestDigest]; told { // the black box of our own verdict, after a cut
+		return "", e.BlackBox.Forget()
+	}
+	p := &state.Pending{ManifestDigest: a.ManifestDigest, TargetSlot: a.TargetSlot}
+	reason = "another program ended its trial, and the old system runs"
+	if why := e.explain(*p); why != "" {
+		reason += ": " + why
+	}
+	e.markFailed(&r, p, reason)
+	return reason, e.saveClosed(r)
+}
+
 // unwind goes on with the rollback where its record says.
 func (e *Engine) unwind(ctx context.Context, r state.Record) error {
 	switch r.Pending.InState {
