@@ -7,6 +7,7 @@ import (
 
 	"github.com/usb-updater/usb-updater/internal/artifact"
 	"github.com/usb-updater/usb-updater/internal/bootenv"
+	"github.com/usb-updater/usb-updater/internal/device"
 	"github.com/usb-updater/usb-updater/internal/gate"
 	"github.com/usb-updater/usb-updater/internal/install"
 	"github.com/usb-updater/usb-updater/internal/install/module"
@@ -39,6 +40,7 @@ var codes = []struct {
 	{report.SlotFailed, []error{install.ErrMounted}},
 	{report.ModuleFailed, []error{install.ErrNotRolledBack, install.ErrInterrupted}},
 	{report.Busy, []error{state.ErrLocked}},
+	{report.ManagedClient, []error{device.ErrManaged}},
 	{report.BootEnvFailed, []error{
 		install.ErrInconsistent, bootenv.ErrNotFound, bootenv.ErrCorrupt, bootenv.ErrUnsupported, bootenv.ErrBusy, bootenv.ErrNoSpace,
 		bootenv.ErrReadOnlyVar, bootenv.ErrNotAtomic, bootenv.ErrVerify, bootenv.ErrCanary, bootenv.ErrMismatch,

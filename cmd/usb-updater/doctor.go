@@ -105,6 +105,9 @@ func (x *doctor) examine(ctx context.Context, a *agent) {
 		x.data(slots)
 		x.boot(ctx, slots)
 	}
+	if err := d.CheckManaged(); err != nil {
+		x.fail("managed client", report.ManagedClient.Remedy, err)
+	}
 	x.healthChecks()
 	x.hang()
 	x.system()

@@ -52,7 +52,8 @@ func (a *agent) passGates(ctx context.Context, d *device.Device) (holds, error) 
 		return nil, err
 	}
 	held := holds{closer(lock.Release)}
-	if err := gate.CheckPower(d.Path(powerDir), d.Agent.MinBatteryPercent); err != nil {
+	err = errors.Join(gate.CheckPower(d.Path(powerDir), d.Agent.MinBatteryPercent), d.CheckManaged())
+	if err != nil {
 		return nil, errors.Join(err, held.release())
 	}
 	if !d.Agent.InhibitShutdown || d.Simulated() {

@@ -115,6 +115,9 @@ func (a *agent) fromStick(ctx context.Context, self profile, e *install.Engine, 
 	if decision.Chosen < 0 {
 		return refusal(decision)
 	}
+	if err := self.device.CheckManaged(); err != nil {
+		return codeOf(err, report.Failed), err
+	}
 	chosen := candidates[decision.Chosen]
 	art, file, err := reopen(ctx, self, stick, chosen)
 	if err != nil {

@@ -32,10 +32,46 @@ func managedNames() []string {
 	return []string{"mender", "mender-client", "mender-update", "mender-updated"}
 }
 
+// managedUnits returns the services of such clients.
+func managedUnits() []string {
+	return []string{"mender.service", "mender-client.service", "mender-updated.service"}
+}
+
 // CheckManaged returns an error with [ErrManaged] if such a client runs. A
 // process that cannot be looked at, because it has ended or belongs to somebody
-// else, is none: as root, who installs, every process can be.
-func (d *Device) CheckManaged() error { return checkManaged(d.Path("/proc")) }
+// else, is none. In the sandbox of a unit other processes cannot be seen, but
+// the control groups of services can.
+func (d *Device) CheckManaged() error {
+	if err := checkManagedUnits(d.Path("/sys/fs/cgroup")); err != nil {
+		return err
+	}
+	return checkManaged(d.Path("/proc"))
+}
+
+// cgroupDepth is how deep the control group of a service may be: below its
+// slice, which may be below another, and below the hierarchy of systemd.
+const cgroupDepth = 4
+
+// checkManagedUnits looks for the control group of a client's service, below
+// the directory where control groups are mounted. That of a service that does
+// not run is gone, or empty.
+func checkManagedUnits(cgroup string) error {
+	for _, unit := range managedUnits() {
+		for depth := 1; depth <= cgroupDepth; depth++ {
+			groups, err := filepath.Glob(cgroup + strings.Repeat("/*", depth) + "/" + unit + "/cgroup.procs")
+			if err != nil {
+				return err
+			}
+			for _, group := range groups {
+				if procs, err := readHead(group, maxProcName); err == nil && len(procs) > 0 {
+					pid, _, _ := strings.Cut(string(procs), "\n")
+					return fmt.Errorf("%w: %s, process %s", ErrManaged, unit, pid)
+				}
+			}
+		}
+	}
+	return nil
+}
 
 // checkManaged looks at the processes below a proc file system; a missing one
 // has none.

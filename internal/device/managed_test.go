@@ -93,3 +93,39 @@ func TestManagedProcess(t *testing.T) {
 		t.Errorf("CheckManaged afterward = %v, want none of process %d", err, cmd.Process.Pid)
 	}
 }
+
+// TestManagedUnit: the service of a client is found by its control group, where
+// its process cannot be seen.
+func TestManagedUnit(t *testing.T) {
+	tests := []struct {
+		name, group, procs string
+		want               bool
+	}{
+		{"5.x", "system.slice/mender-updated.service", "4711\n4712\n", true},
+		{"3.x", "system.slice/mender-client.service", "4711\n", true},
+		{"slice of the owner", "updates.slice/updates-cloud.slice/mender-updated.service", "4711\n", true},
+		{"two hierarchies", "systemd/system.slice/mender-client.service", "4711\n", true},
+		{"has ended", "system.slice/mender-updated.service", "", false},
+		{"other service", "system.slice/mender-connect.service", "4711\n", false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			root := t.TempDir()
+			dir := filepath.Join(root, "sys/fs/cgroup", tt.group)
+			if err := os.MkdirAll(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(tt.procs), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			d := &Device{opts: Options{Root: root}}
+			err := d.CheckManaged()
+			if got := errors.Is(err, ErrManaged); got != tt.want {
+				t.Errorf("CheckManaged = %v, want ErrManaged: %v", err, tt.want)
+			}
+			if tt.want && !strings.Contains(err.Error(), filepath.Base(tt.group)+", process 4711") {
+				t.Errorf("CheckManaged = %v, want unit and process in it", err)
+			}
+		})
+	}
+}
