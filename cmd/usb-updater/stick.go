@@ -42,13 +42,13 @@ func (a *agent) openStick(ctx context.Context, p profile) (*mount.Stick, error) 
 		AllowDirectory: p.device.Simulated(),
 		AllowComposite: p.device.Agent.AllowComposite,
 	}
-	if !p.device.Simulated() {
+	if sys := p.device.Path("/sys"); !p.device.Simulated() || describesDisks(sys) {
 		var err error
 		if opts.Protected, err = p.device.OwnStorage(p.slots); err != nil {
 			return nil, err
 		}
-		opts.Buses = p.device.Agent.Buses
-		if err := withinLimit(a.args[0], "/sys"); err != nil {
+		opts.Sysfs, opts.Buses = sys, p.device.Agent.Buses
+		if err := withinLimit(a.args[0], sys); err != nil {
 			return nil, err
 		}
 	}
@@ -57,6 +57,13 @@ func (a *agent) openStick(ctx context.Context, p profile) (*mount.Stick, error) 
 		a.tell.stick = &usedStick{dev: stickName(a.args[0], opts), number: stick.Dev, opts: opts}
 	}
 	return stick, err
+}
+
+// describesDisks tells whether a simulated device says on which bus its sticks
+// are. Most do not: theirs are directories.
+func describesDisks(sysfs string) bool {
+	_, err := os.Stat(filepath.Join(sysfs, "class/block"))
+	return err == nil
 }
 
 // mountStick opens the stick of the command line. It must not take longer than

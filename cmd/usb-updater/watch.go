@@ -4,14 +4,19 @@ import (
 	"context"
 	"errors"
 
+	"github.com/usb-updater/usb-updater/internal/device"
 	"github.com/usb-updater/usb-updater/internal/report"
 	"github.com/usb-updater/usb-updater/internal/watch"
 )
 
 // scan runs for every stick that is plugged in, one after the other, until one
-// of them changes something or an update is pending.
+// of them changes something or an update is pending. It prints how each ended.
 func (a *agent) scan(ctx context.Context) (report.Code, error) {
-	found, err := watch.Scan("/sys")
+	d, err := device.Open(a.opts)
+	if err != nil {
+		return report.ConfigFailed, err
+	}
+	found, err := watch.Scan(d.Path("/sys"))
 	if err != nil {
 		return report.Failed, err
 	}
@@ -19,7 +24,11 @@ func (a *agent) scan(ctx context.Context) (report.Code, error) {
 	if len(leftOut) > 0 {
 		a.log.Warn().Int("left_out", len(leftOut)).Msg(errTooMany.Error())
 	}
-	return a.runForAll(ctx, devices, a.runFor)
+	return a.runForAll(ctx, devices, func(ctx context.Context, dev watch.Device) report.Code {
+		code := a.runFor(ctx, dev)
+		a.print("%-10s  %s (%d)\n", dev.Name, code.Name, code.Number)
+		return code
+	})
 }
 
 // runForAll tells how runs for several sticks ended together: with the first
@@ -81,6 +90,7 @@ func (a *agent) runFor(ctx context.Context, dev watch.Device) report.Code {
 	one.args, one.name = []string{dev.Name}, verbRun
 	a.log.Info().Str("blockdev", dev.Name).Msg("stick found")
 	code, err := one.update(ctx)
-	one.end(ctx, final(ctx, code), err)
+	code = final(ctx, code)
+	one.end(ctx, code, err)
 	return code
 }

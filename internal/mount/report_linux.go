@@ -81,7 +81,7 @@ func WriteReport(ctx context.Context, dev string, number uint64, name, text stri
 	}
 	done := make(chan result, 1)
 	go func() {
-		path, err := writeReport(sysfs("/sys"), dev, number, name, text, opts)
+		path, err := writeReport(opts.sysfs(), dev, number, name, text, opts)
 		done <- result{path, err}
 	}()
 	select {

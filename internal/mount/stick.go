@@ -1,6 +1,7 @@
 package mount
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,6 +43,9 @@ type Options struct {
 	// RunDir is an absolute path, [DefaultRunDir] if empty. Only kernels
 	// before 5.2 need it. It is made with mode 0700 if it is not there.
 	RunDir string
+	// Sysfs is where the kernel describes devices, "/sys" if empty. A simulated
+	// device has its own.
+	Sysfs string
 	// Protected are device numbers (as in stat's st_rdev) of what the device
 	// itself lives on: root, boot, data and target. A stick on the same disk
 	// as one of them, also through device mapper, is refused. A number that
@@ -55,6 +59,8 @@ type Options struct {
 	// interfaces. A directory has none.
 	AllowComposite bool
 }
+
+func (o Options) sysfs() sysfs { return sysfs(cmp.Or(o.Sysfs, "/sys")) }
 
 // Stick is an open stick. It must be closed. It is not safe for concurrent use.
 type Stick struct {
@@ -90,7 +96,7 @@ func Open(ctx context.Context, dev string, opts Options) (*Stick, error) {
 	}
 	done := make(chan result, 1)
 	go func() {
-		s, err := open(sysfs("/sys"), dev, opts)
+		s, err := open(opts.sysfs(), dev, opts)
 		done <- result{s, err}
 	}()
 	select {
