@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/usb-updater/usb-updater/internal/runner"
 )
@@ -100,24 +99,11 @@ func leftover(name string) bool {
 		strings.HasPrefix(ext, ".dpkg-") || strings.HasPrefix(ext, ".rpm")
 }
 
-// distrust says why root must not run the file, or "". Links are followed: the
-// directory that holds the link is checked as well. A file that is not there
+// distrust says why root must not run the file, or "". A file that is not there
 // fails later, with a better reason.
 func distrust(path string) string {
-	if os.Geteuid() != 0 {
-		return ""
+	if err := runner.CheckOwner(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err.Error()
 	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return ""
-	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	switch {
-	case !ok || st.Uid != 0:
-		return "does not belong to root"
-	case info.Mode().Perm()&0o002 != 0:
-		return "is writable by everybody"
-	default:
-		return ""
-	}
+	return ""
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/usb-updater/usb-updater/test/sim"
 )
 
 // TestCheckFindsAnotherStick checks all ways in which sysfs shows that a stick
@@ -92,7 +94,9 @@ func TestCheckMedium(t *testing.T) {
 	if err := stick.Check(); err != nil {
 		t.Fatalf("Check = %v", err)
 	}
-	changeMedium(t, dev, image)
+	if err := sim.ChangeMedium(dev, image, t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
 	if err := stick.Check(); !errors.Is(err, ErrGone) {
 		t.Errorf("Check with another medium = %v, want %v", err, ErrGone)
 	}
@@ -131,32 +135,5 @@ func TestCheckDetached(t *testing.T) {
 	}
 	if err := stick.Check(); !errors.Is(err, ErrGone) {
 		t.Errorf("Check after the device was detached = %v, want %v", err, ErrGone)
-	}
-}
-
-// changeMedium puts a copy of image into the read-only loop device dev.
-func changeMedium(t *testing.T, dev, image string) {
-	t.Helper()
-	b, err := os.ReadFile(image)
-	if err != nil {
-		t.Fatal(err)
-	}
-	other := filepath.Join(t.TempDir(), "other")
-	if err := os.WriteFile(other, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	medium, err := os.Open(other)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer medium.Close()
-	device, err := os.Open(dev)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer device.Close()
-	const loopChangeFD = 0x4C06 // (source: Linux, include/uapi/linux/loop.h)
-	if err := unix.IoctlSetInt(int(device.Fd()), loopChangeFD, int(medium.Fd())); err != nil {
-		t.Fatalf("change the medium of %s: %v", dev, err)
 	}
 }

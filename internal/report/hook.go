@@ -3,10 +3,8 @@ package report
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/usb-updater/usb-updater/internal/runner"
@@ -58,23 +56,12 @@ func (h hookSink) Send(ctx context.Context, e Event) error {
 
 func (hookSink) Close() error { return nil }
 
-// trusted tells whether root may run the program at path: it and its directory
-// belong to root, and neither is writable by others. Links are followed.
+// trusted tells whether root may run the program at path: neither it nor its
+// directory can be changed by others.
 func trusted(path string) error {
-	if os.Geteuid() != 0 {
-		return nil
-	}
 	for _, name := range []string{path, filepath.Dir(path)} {
-		info, err := os.Stat(name)
-		if err != nil {
-			return err
-		}
-		st, ok := info.Sys().(*syscall.Stat_t)
-		switch {
-		case !ok || st.Uid != 0:
-			return fmt.Errorf("%s does not belong to root", name)
-		case info.Mode().Perm()&0o002 != 0 && info.Mode()&os.ModeSticky == 0:
-			return fmt.Errorf("%s is writable by everybody", name)
+		if err := runner.CheckOwner(name); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	return nil

@@ -47,7 +47,7 @@ func TestHookFails(t *testing.T) {
 		{"time limit", "exec sleep 1000", 0o755, 0o755, "timed out", false},
 		{"flood", "seq 1 100000 >&2; exit 1", 0o755, 0o755, "exit status 1", false},
 		{"not executable", "", 0o644, 0o755, "is not executable", false},
-		{"writable by everybody", "", 0o777, 0o755, "hook is writable by everybody", true},
+		{"writable by everybody", "", 0o777, 0o755, "hook: is writable by everybody", true},
 		{"in a directory that everybody may change", "", 0o755, 0o777, "is writable by everybody", true},
 	}
 	for _, tt := range tests {

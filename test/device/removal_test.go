@@ -48,34 +48,6 @@ func loopStick(t *testing.T) (dev, image string) {
 	return dev, image
 }
 
-// swapStick puts a copy of the image into the loop device: it has the same
-// name, number and content, and is another stick.
-func swapStick(t *testing.T, dev, image string) {
-	t.Helper()
-	b, err := os.ReadFile(image)
-	if err != nil {
-		t.Fatal(err)
-	}
-	other := filepath.Join(t.TempDir(), "other")
-	if err := os.WriteFile(other, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	medium, err := os.Open(other)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer medium.Close()
-	device, err := os.Open(dev)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer device.Close()
-	const loopChangeFD = 0x4C06 // (source: Linux, include/uapi/linux/loop.h)
-	if err := unix.IoctlSetInt(int(device.Fd()), loopChangeFD, int(medium.Fd())); err != nil {
-		t.Fatalf("change the medium of %s: %v", dev, err)
-	}
-}
-
 // TestRemovalDuringInstall takes the stick away while the update is written. A
 // state script holds the run there, so that it is always the same place.
 func TestRemovalDuringInstall(t *testing.T) {
@@ -118,7 +90,9 @@ func TestRemovalDuringInstall(t *testing.T) {
 		_ = cmd.Wait()
 		t.Fatalf("the run did not begin to write:\n%s", out.String())
 	}
-	swapStick(t, dev, image)
+	if err := sim.ChangeMedium(dev, image, t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
 	removed := time.Now()
 	_ = cmd.Wait() // its exit code is looked at
 	if took := time.Since(removed); took > 30*time.Second {
