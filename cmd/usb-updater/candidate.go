@@ -182,8 +182,9 @@ func (a *agent) explain(decision policy.Decision, found []candidate) {
 	}
 }
 
-// refusal picks the code for a stick from which nothing is installed.
-func refusal(decision policy.Decision) (report.Code, error) {
+// refusal picks the code for a stick from which nothing is installed. Where one
+// thing is wrong with all that is on it, the code says which.
+func refusal(decision policy.Decision, found []candidate) (report.Code, error) {
 	if len(decision.Verdicts) == 0 {
 		return report.NoArtifact, errors.New("no *.mender file on the stick")
 	}
@@ -192,8 +193,14 @@ func refusal(decision policy.Decision) (report.Code, error) {
 			return report.UpToDate, errors.New("the device runs what the stick holds")
 		}
 	}
+	code := codeOf(found[0].err, report.Refused)
+	for _, c := range found[1:] {
+		if codeOf(c.err, report.Refused) != code {
+			code = report.Refused
+		}
+	}
 	first := decision.Verdicts[0]
-	return report.Refused, fmt.Errorf("no artifact on the stick may be installed: %s", first.Reason)
+	return code, fmt.Errorf("no artifact on the stick may be installed: %s", first.Reason)
 }
 
 // reopen reads the chosen artifact's header again, now to go on with its

@@ -63,8 +63,11 @@ func codeOf(err error, otherwise report.Code) report.Code {
 		return report.ModuleFailed
 	}
 	if ae, ok := errors.AsType[*artifact.Error](err); ok {
-		if ae.Kind == artifact.Media {
+		switch ae.Kind {
+		case artifact.Media:
 			return report.StickFailed
+		case artifact.Unsupported:
+			return report.Refused
 		}
 		return report.BadArtifact
 	}

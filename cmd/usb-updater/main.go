@@ -218,7 +218,10 @@ func (a *agent) version(context.Context) (report.Code, error) {
 
 func (a *agent) codes(context.Context) (report.Code, error) {
 	for _, c := range report.Codes() {
-		a.print("%3d  %-20s %s %s\n", c.Number, c.Name, c.Meaning, c.Remedy)
+		a.print("%3d  %-22s %s\n", c.Number, c.Name, c.Meaning)
+		if !c.Quiet() || c == report.NoArtifact || c == report.Pending {
+			a.print("%29s→ %s\n", "", c.Remedy)
+		}
 	}
 	return report.OK, nil
 }

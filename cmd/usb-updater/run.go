@@ -113,7 +113,7 @@ func (a *agent) fromStick(ctx context.Context, self profile, e *install.Engine, 
 	decision := decide(self, candidates)
 	a.explain(decision, candidates)
 	if decision.Chosen < 0 {
-		return refusal(decision)
+		return refusal(decision, candidates)
 	}
 	if err := self.device.CheckManaged(); err != nil {
 		return codeOf(err, report.Failed), err

@@ -207,21 +207,32 @@ func (a *agent) follow(d *device.Device, code report.Code, err error) (report.Co
 	return code, err
 }
 
-// sayEnd logs why the run ended, and tells how.
+// sayEnd logs why the run ended, and what to do about it, and tells how.
 func (a *agent) sayEnd(code report.Code, err error) {
-	level := levelOf(code)
-	if err != nil {
-		n := 0
-		for line := range strings.Lines(err.Error()) {
-			if n++; n > maxErrorLines {
-				break
-			}
-			a.log.WithLevel(level).Msg(strings.TrimSpace(line))
-		}
+	a.sayError(code, err)
+	if a.name == verbRun || a.name == verbBootCheck {
+		a.sayResult(code, err)
 	}
-	if a.name != verbRun && a.name != verbBootCheck {
+	if err != nil && !code.Quiet() && code != report.Failed { // whose remedy is to read what was just said
+		a.log.Info().Msg("hint: " + code.Remedy)
+	}
+}
+
+func (a *agent) sayError(code report.Code, err error) {
+	if err == nil {
 		return
 	}
+	n := 0
+	for line := range strings.Lines(err.Error()) {
+		if n++; n > maxErrorLines {
+			break
+		}
+		a.log.WithLevel(levelOf(code)).Msg(strings.TrimSpace(line))
+	}
+}
+
+// sayResult tells the end of a run to all who hear of it.
+func (a *agent) sayResult(code report.Code, err error) {
 	e := a.event(report.KindEnd)
 	e.Result, e.Percent = &code, -1
 	if err != nil {

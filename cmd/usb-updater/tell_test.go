@@ -73,8 +73,8 @@ func TestLogIsBounded(t *testing.T) {
 	var out, log bytes.Buffer
 	code := run(t.Context(), []string{"--root", d.Dir, "run", stick}, &out, &log)
 	lines := strings.Count(log.String(), "\n")
-	if code != report.Refused.Number || lines > 40 || log.Len() > 20<<10 || strings.Contains(log.String(), "\x1b") {
-		t.Errorf("run = %d with %d lines, %d bytes, want %d with at most 40 lines, 20 KiB:\n%.2000q", code, lines, log.Len(), report.Refused.Number, log.String())
+	if code != report.BadArtifact.Number || lines > 40 || log.Len() > 20<<10 || strings.Contains(log.String(), "\x1b") {
+		t.Errorf("run = %d with %d lines, %d bytes, want %d with at most 40 lines, 20 KiB:\n%.2000q", code, lines, log.Len(), report.BadArtifact.Number, log.String())
 	}
 	history, err := os.ReadFile(filepath.Join(d.Data(), "usb-updater-history.jsonl"))
 	if err != nil || bytes.Count(history, []byte("\n")) != 1 || len(history) > 4<<10 {

@@ -22,7 +22,7 @@ var (
 	UpToDate            = Code{11, "up-to-date", "The device runs what the stick holds.", "Nothing."}
 	Pending             = Code{12, "pending", "An update waits for its reboot, its commit or its rollback.", "Let it finish, or commit or roll back."}
 	Refused             = Code{20, "refused", "No artifact on the stick may be installed.", "Run usb-updater list to see the reason for each."}
-	BadArtifact         = Code{21, "bad-artifact", "The artifact is damaged, or its signature is wrong.", "Copy it to the stick again; check the key."}
+	BadArtifact         = Code{21, "bad-artifact", "The artifact is damaged, or not signed by a key of this device.", "Copy it to the stick again; if that does not help, ask with which key it was signed."}
 	NotForDevice        = Code{22, "not-for-device", "The artifact is not for this device.", "Use the artifact for this device type."}
 	StickFailed         = Code{30, "stick-failed", "The stick could not be read.", "Format it with FAT32 or ext4, or use another one."}
 	StickLied           = Code{31, "stick-changed", "The stick returned other data than a moment ago.", "Do not use this stick again."}

@@ -163,7 +163,7 @@ func TestScanOfAHub(t *testing.T) {
 		t.Errorf("scan: exit status %d\n%s", o.code, o.log)
 	}
 	// Sticks are looked at in the order of their names; each one is told.
-	for i, want := range []string{"no-artifact (10)", "refused (20)", "ok (0)"} {
+	for i, want := range []string{"no-artifact (10)", "bad-artifact (21)", "ok (0)"} {
 		if line := fmt.Sprintf("%-10s  %s\n", loops[i], want); slices.IsSorted(loops) && !strings.Contains(o.out, line) {
 			t.Errorf("scan does not print %q:\n%s", line, o.out)
 		}
@@ -173,7 +173,7 @@ func TestScanOfAHub(t *testing.T) {
 		t.Error("the release was not committed")
 	}
 	_, end = r.agent(t, "scan")
-	if o := end(); o.code != 20 && o.code != 11 {
+	if o := end(); o.code != 21 && o.code != 11 {
 		t.Errorf("scan of a device that is up to date: exit status %d\n%s", o.code, o.log)
 	}
 }
