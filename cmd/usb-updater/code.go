@@ -68,6 +68,7 @@ func codeOf(err error, otherwise report.Code) report.Code {
 			return report.StickFailed
 		case artifact.Unsupported:
 			return report.Refused
+		case artifact.Format, artifact.Checksum, artifact.Signature, artifact.Limit:
 		}
 		return report.BadArtifact
 	}

@@ -2,6 +2,7 @@ package install
 
 import (
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 
@@ -160,9 +161,7 @@ func TestCloseLost(t *testing.T) {
 				b.text[digest] = "last stage reached: settled"
 			}
 			m.record.Pending = nil
-			for k, v := range tt.environ {
-				m.env[k] = v
-			}
+			maps.Copy(m.env, tt.environ)
 			m.powerOn()
 			for range 2 { // the second time, nothing is left to close
 				e := m.engine(t)

@@ -73,29 +73,33 @@ func (r *rig) usbNode(t *testing.T, path, attribute, value string) {
 func TestDefenseD10Sources(t *testing.T) {
 	need(t, "/dev/fuse", "/dev/loop-control")
 	tests := []struct {
-		name  string
-		above func(t *testing.T, r *rig) string
-		want  string
-		says  string
+		name    string
+		classes []string // of the USB device's interfaces; none: it is on another bus
+		others  int      // disks that are plugged in already
+		want    string
+		says    string
 	}{
-		{"stick", func(t *testing.T, r *rig) string { return r.usbDevice(t, "1-1", "08") }, "ok", ""},
-		{"two readers in one", func(t *testing.T, r *rig) string { return r.usbDevice(t, "1-1", "08", "08") }, "ok", ""},
-		{"keyboard, too", func(t *testing.T, r *rig) string { return r.usbDevice(t, "1-1", "08", "03") }, "stick-composite", `has class "03"`},
-		{"network card, too", func(t *testing.T, r *rig) string { return r.usbDevice(t, "1-1", "08", "02", "0a") }, "stick-composite", "more than storage"},
-		{"undescribed, too", func(t *testing.T, r *rig) string { return r.usbDevice(t, "1-1", "08", "ff") }, "stick-composite", "more than storage"},
-		{"card on the board", func(*testing.T, *rig) string { return "soc/mmc0" }, "stick-not-allowed", "not allowed: want usb"},
-		{"fifth disk", func(t *testing.T, r *rig) string {
-			for i := 1; i <= 4; i++ {
-				r.emptyDisk(t, fmt.Sprintf("aa%d", i), r.usbDevice(t, fmt.Sprintf("1-%d", i), "08"))
-			}
-			return r.usbDevice(t, "1-9", "08")
-		}, "too-many-sticks", "more than 4 disks"},
+		{"stick", []string{"08"}, 0, "ok", ""},
+		{"two readers in one", []string{"08", "08"}, 0, "ok", ""},
+		{"fourth disk", []string{"08"}, 3, "ok", ""},
+		{"keyboard, too", []string{"08", "03"}, 0, "stick-composite", `has class "03"`},
+		{"network card, too", []string{"08", "02", "0a"}, 0, "stick-composite", "more than storage"},
+		{"undescribed, too", []string{"08", "ff"}, 0, "stick-composite", "more than storage"},
+		{"card on the board", nil, 0, "stick-not-allowed", "not allowed: want usb"},
+		{"fifth disk", []string{"08"}, 4, "too-many-sticks", "more than 4 disks"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			r := newRig(t)
 			m := newMedium(t, fuse.NewStick(files{image: fileSystem(t, files{name: r.artifact(t, "release-2", nil)})}))
-			r.plugged(t, m.loop, tt.above(t, r))
+			for i := range tt.others {
+				r.emptyDisk(t, fmt.Sprintf("aa%d", i), r.usbDevice(t, fmt.Sprintf("1-%d", i+1), "08"))
+			}
+			above := "soc/mmc0"
+			if tt.classes != nil {
+				above = r.usbDevice(t, "1-9", tt.classes...)
+			}
+			r.plugged(t, m.loop, above)
 			before := r.snapshot(t)
 			o := r.run(t, m.loop)
 			o.oneOf(t, tt.want)
