@@ -27,7 +27,7 @@ var commands = map[string]command{
 	"install": cmdInstall, "rootfs": cmdInstall,
 	"commit": cmdCommit, "rollback": cmdRollback, "resume": cmdResume,
 	"show-artifact": cmdShowArtifact, "show-provides": cmdShowProvides,
-	"help": cmdHelp, "version": cmdVersion,
+	"help": cmdHelp, "h": cmdHelp, "version": cmdVersion,
 }
 
 // managed are commands that need a Mender server. They are known, so that the

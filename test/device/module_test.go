@@ -196,7 +196,9 @@ func TestStockScriptModule(t *testing.T) {
 
 // withArtifactInfo runs a program where there is the one file that the client
 // insists on outside of its data directory.
-const withArtifactInfo = `mount -t tmpfs none /etc/mender; echo artifact_name=factory >/etc/mender/artifact_info; exec "$@"`
+const withArtifactInfo = `mount -t tmpfs none /etc/mender; echo artifact_name=factory >/etc/mender/artifact_info; ` + runArguments
+
+const runArguments = `exec "$@"`
 
 // TestModuleWithMenderClient: what this program installs by a module, Debian's
 // mender-client commits or rolls back, and the other way round. A device
