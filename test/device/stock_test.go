@@ -50,11 +50,16 @@ func (a *appliance) read(name string) string {
 	return string(b)
 }
 
+// command prepares a program that runs there. Its process is the program.
+func (a *appliance) command(program string, args ...string) *exec.Cmd {
+	shell := []string{"--mount", "sh", "-ec", a.around, "sh", program}
+	return exec.CommandContext(a.t.Context(), "unshare", append(shell, args...)...)
+}
+
 // run runs a program and returns its exit code and output.
 func (a *appliance) run(program string, args ...string) (int, string) {
 	a.t.Helper()
-	shell := []string{"--mount", "sh", "-ec", a.around, "sh", program}
-	cmd := exec.CommandContext(a.t.Context(), "unshare", append(shell, args...)...)
+	cmd := a.command(program, args...)
 	out, err := cmd.CombinedOutput()
 	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
 		a.t.Fatal(err)
