@@ -4,10 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/usb-updater/usb-updater/internal/mountinfo"
 )
 
 // fsOptions returns the mount options of a file system type, beyond read-only.
@@ -46,7 +49,7 @@ func readOnly(typ string) how { return how{typ: typ, options: fsOptions(typ)} }
 func attach(source *os.File, as how, runDir string) (root *os.Root, mnt *os.File, err error) {
 	root, mnt, err = attachDetached(source, as)
 	if errors.Is(err, unix.ENOSYS) {
-		root, err = attachPrivate(source, as, runDir)
+		root, err = attachPrivate(source, as, runDir, unshare)
 	}
 	if errors.Is(err, unix.EBUSY) {
 		// One file system cannot be mounted both ways. Somebody was faster.
@@ -124,17 +127,17 @@ func configure(fsfd int, source *os.File, as how) error {
 // attachPrivate mounts on runDir, in a mount namespace that no other thread
 // has, and detaches the mount before it returns. runDir itself is not touched,
 // so that there is nothing to clean up after a kill at any instant.
-func attachPrivate(source *os.File, as how, runDir string) (root *os.Root, err error) {
+//
+// A sandbox may forbid new namespaces. Then the one that it has made for the
+// process must do: the mount is seen there, by the process and its children,
+// until it is detached a moment later.
+func attachPrivate(source *os.File, as how, runDir string, unshare func() error) (root *os.Root, err error) {
 	if err := os.MkdirAll(runDir, 0o700); err != nil {
 		return nil, err
 	}
 	err = onThread(func() error {
-		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-			return fmt.Errorf("unshare: %w", err)
-		}
-		// Else the mount would show up in the namespace we came from.
-		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-			return fmt.Errorf("make mounts private: %w", err)
+		if err := ownNamespace(unshare, runDir); err != nil {
+			return err
 		}
 		// Kernels before 5.10 ignore the unknown nosymfollow.
 		flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOSYMFOLLOW)
@@ -162,6 +165,29 @@ func attachPrivate(source *os.File, as how, runDir string) (root *os.Root, err e
 		root = nil
 	}
 	return root, err
+}
+
+func unshare() error { return unix.Unshare(unix.CLONE_NEWNS) }
+
+// ownNamespace sees to it that what this thread mounts on runDir is not passed
+// on to where it came from.
+func ownNamespace(unshare func() error, runDir string) error {
+	err := unshare()
+	if errors.Is(err, unix.EPERM) { // a sandbox; does it have a namespace of its own?
+		real, realErr := filepath.EvalSymlinks(runDir)
+		at, atErr := mountinfo.At(mountinfo.Self, real)
+		if realErr == nil && atErr == nil && (!at.Shared || at.Slave) {
+			return nil
+		}
+		return errors.Join(fmt.Errorf("unshare: %w", err), realErr, atErr)
+	}
+	if err != nil {
+		return fmt.Errorf("unshare: %w", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make mounts private: %w", err)
+	}
+	return nil
 }
 
 // onThread runs f on a thread that ends with it, so that what f does to the

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -200,7 +201,7 @@ func TestAttachPrivate(t *testing.T) {
 		t.Fatal(err)
 	}
 	runDir := filepath.Join(t.TempDir(), "run")
-	root, err := attachPrivate(f, readOnly("ext4"), runDir)
+	root, err := attachPrivate(f, readOnly("ext4"), runDir, unshare)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,6 +223,49 @@ func TestAttachPrivate(t *testing.T) {
 	}
 	if inUse(t, dev) {
 		t.Error("the closed stick is in use")
+	}
+}
+
+// TestAttachInSandbox mounts where new namespaces are forbidden: in the one that
+// the sandbox has made, and not in one whose mounts others see.
+func TestAttachInSandbox(t *testing.T) {
+	needRoot(t)
+	if os.Getenv("IN_SANDBOX") == "" {
+		for _, how := range [][]string{
+			{"--propagation", "private"}, {"--propagation", "slave"}, {"--propagation", "shared"},
+		} {
+			args := append([]string{"--mount"}, append(how, os.Args[0], "-test.run=^TestAttachInSandbox$", "-test.v")...)
+			cmd := exec.CommandContext(t.Context(), "unshare", args...)
+			cmd.Env = append(os.Environ(), "IN_SANDBOX="+how[1])
+			if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS") {
+				t.Errorf("%s: %v\n%s", how[1], err, out)
+			}
+		}
+		return
+	}
+	dev, number := loop(t, ext4Image(t, evilTree(t)))
+	f, err := os.Open(dev)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	forbidden := func() error { return unix.EPERM }
+	root, err := attachPrivate(f, readOnly("ext4"), t.TempDir(), forbidden)
+	if os.Getenv("IN_SANDBOX") == "shared" {
+		if !errors.Is(err, unix.EPERM) {
+			t.Errorf("attachPrivate where others see the mount: %v, want %v", err, unix.EPERM)
+		}
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkFlags(t, root)
+	if found := visible(t, number); found != nil {
+		t.Errorf("the mount is visible: %q", found)
+	}
+	if err := root.Close(); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -313,7 +357,7 @@ func TestUnsupportedType(t *testing.T) {
 	if _, _, err := attachDetached(f, readOnly("nosuchfs")); !errors.Is(err, ErrTypeUnsupported) && !errors.Is(err, unix.ENOSYS) {
 		t.Errorf("attachDetached: %v, want %v", err, ErrTypeUnsupported)
 	}
-	if _, err := attachPrivate(f, readOnly("nosuchfs"), t.TempDir()); !errors.Is(err, ErrTypeUnsupported) {
+	if _, err := attachPrivate(f, readOnly("nosuchfs"), t.TempDir(), unshare); !errors.Is(err, ErrTypeUnsupported) {
 		t.Errorf("attachPrivate: %v, want %v", err, ErrTypeUnsupported)
 	}
 }
@@ -388,7 +432,7 @@ func TestNeverVisible(t *testing.T) {
 	for name, attach := range map[string]func() (*Stick, error){
 		"detached": func() (*Stick, error) { return Open(t.Context(), dev, Options{}) },
 		"private": func() (*Stick, error) {
-			root, err := attachPrivate(file, readOnly("ext4"), t.TempDir())
+			root, err := attachPrivate(file, readOnly("ext4"), t.TempDir(), unshare)
 			return &Stick{root: root}, err
 		},
 	} {

@@ -150,7 +150,7 @@ func TestWriteReportOldKernel(t *testing.T) {
 		t.Fatal(err)
 	}
 	as, _ := writeOptions("ext4")
-	root, err := attachPrivate(f, as, t.TempDir())
+	root, err := attachPrivate(f, as, t.TempDir(), unshare)
 	f.Close()
 	if err != nil {
 		t.Fatal(err)

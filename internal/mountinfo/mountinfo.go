@@ -26,6 +26,27 @@ type Entry struct {
 	Point  string // mount point, as seen from the root directory of this process
 	FSType string // such as "ext4"
 	Source string // what was mounted, as whoever mounted it wrote it
+	// Shared: what is mounted below it appears in other places, too. Slave: what
+	// is mounted below its master appears here. A shared slave passes on to
+	// copies of itself, and not to its master.
+	Shared, Slave bool
+}
+
+// At returns the mount in the list at file that holds path, which is absolute
+// and clean and has no symbolic links.
+func At(file, path string) (Entry, error) {
+	var at Entry
+	_, _, err := Find(file, func(e Entry) (bool, error) {
+		below := e.Point == path || e.Point == "/" || strings.HasPrefix(path, e.Point+"/")
+		if below && len(e.Point) >= len(at.Point) { // a later one covers an earlier one
+			at = e
+		}
+		return false, nil
+	})
+	if err == nil && at.Point == "" {
+		err = fmt.Errorf("read %s: no mount holds %.64q", file, path)
+	}
+	return at, err
 }
 
 // Find returns the first mount in the list at path for which match returns
@@ -76,7 +97,13 @@ func decode(line string) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	return Entry{Dev: dev, Point: unescape(fields[4]), FSType: unescape(fields[dash+1]), Source: unescape(fields[dash+2])}, nil
+	has := func(tag string) bool {
+		return slices.ContainsFunc(fields[tags:dash], func(f string) bool { return strings.HasPrefix(f, tag+":") })
+	}
+	return Entry{
+		Dev: dev, Point: unescape(fields[4]), FSType: unescape(fields[dash+1]), Source: unescape(fields[dash+2]),
+		Shared: has("shared"), Slave: has("master"),
+	}, nil
 }
 
 // unescape decodes the three octal digits after a backslash, which is how the

@@ -29,11 +29,11 @@ func TestFind(t *testing.T) {
 		major, minor uint32
 		want         Entry
 	}{
-		{"root", 179, 2, Entry{Point: "/", FSType: "ext4", Source: "/dev/root"}},
+		{"root", 179, 2, Entry{Point: "/", FSType: "ext4", Source: "/dev/root", Shared: true, Slave: true}},
 		{"escapes, first of two", 8, 1, Entry{Point: "/media/a b\t\\c\n", FSType: "vfat", Source: "/dev/sda1"}},
 		{"large minor", 259, 70000, Entry{Point: "/nvme", FSType: "ext4", Source: "/dev/nvme0n1p9"}},
 		{"no tags", 0, 21, Entry{Point: "/proc", FSType: "proc", Source: "proc"}},
-		{"escape in the source", 0, 40, Entry{Point: "/mnt", FSType: "ubifs", Source: "ubi0:root fs"}},
+		{"escape in the source", 0, 40, Entry{Point: "/mnt", FSType: "ubifs", Source: "ubi0:root fs", Shared: true}},
 		{"not mounted", 8, 2, Entry{}},
 		{"major alone", 179, 1, Entry{}},
 	}
@@ -134,4 +134,24 @@ func FuzzFind(f *testing.F) {
 		}
 		_, _, _ = find(strings.NewReader(rest), device(8, 1))
 	})
+}
+
+func TestAt(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "mountinfo")
+	if err := os.WriteFile(file, []byte(list+"34 27 0:41 / /mnt rw,relatime master:4 - tmpfs over rw\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		"/": "/dev/root", "/run/x": "/dev/root", "/proc": "proc", "/proc/1": "proc", "/process": "/dev/root", "/mnt/x": "over", "/media/a b\t\\c\n": "/dev/sda1",
+	} {
+		if e, err := At(file, path); err != nil || e.Source != want {
+			t.Errorf("At(%q) = %+v, %v, want the mount of %s", path, e, err, want)
+		}
+	}
+	if err := os.WriteFile(file, []byte("22 27 0:21 / /proc rw - proc proc rw\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if e, err := At(file, "/run"); err == nil {
+		t.Errorf("At without a root = %+v, want an error", e)
+	}
 }

@@ -13,7 +13,7 @@ import (
 // services of the device, hence the larger number of their unit.
 func maxExposure() map[string]string {
 	return map[string]string{
-		"usb-updater@.service":            "16",
+		"usb-updater@.service":            "15",
 		"usb-updater-boot.service":        "15",
 		"usb-updater-boot-failed.service": "15",
 		healthUnit:                        "16",
