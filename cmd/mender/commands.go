@@ -317,6 +317,10 @@ func (p *program) nothing() (int, error) {
 // whole, so what is read is never half of something.
 func (p *program) show(d *device.Device) (int, error) {
 	r, err := state.Read(d.DataDir())
+	if errors.Is(err, state.ErrStateVersion) { // what is installed is known all the same
+		p.log.Warn().Msg(err.Error())
+		err = nil
+	}
 	if err != nil {
 		return exitFailed, err
 	}

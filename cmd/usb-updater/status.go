@@ -18,6 +18,9 @@ import (
 // be added to a version; what one means never changes.
 const statusVersion = 1
 
+// unknownState is the state of an update that a newer client has begun.
+const unknownState = "in a state that this program does not know"
+
 // shownDigest is how much of a digest names an artifact whose name is not known.
 const shownDigest = 12
 
@@ -79,7 +82,7 @@ func (a *agent) status(ctx context.Context) (report.Code, error) {
 		return report.ConfigFailed, err
 	}
 	s, code, err := a.look(ctx, d)
-	if code == report.ConfigFailed || code == report.StateFailed {
+	if err != nil && code != report.BootEnvFailed && !errors.Is(err, state.ErrStateVersion) {
 		return code, err
 	}
 	if a.json {
@@ -93,9 +96,23 @@ func (a *agent) status(ctx context.Context) (report.Code, error) {
 func (a *agent) look(ctx context.Context, d *device.Device) (deviceStatus, report.Code, error) {
 	s := deviceStatus{Version: statusVersion}
 	record, err := state.Read(d.DataDir())
+	if errors.Is(err, state.ErrStateVersion) { // all but that is known
+		s.PendingUpdate = &pendingStatus{State: unknownState}
+		rest, code, restErr := a.lookAt(ctx, d, s, record)
+		if restErr == nil {
+			code = report.StateFailed
+		}
+		return rest, code, errors.Join(err, restErr)
+	}
 	if err != nil {
 		return s, report.StateFailed, err
 	}
+	return a.lookAt(ctx, d, s, record)
+}
+
+// lookAt is look with the record.
+func (a *agent) lookAt(ctx context.Context, d *device.Device, s deviceStatus, record state.Record) (deviceStatus, report.Code, error) {
+	var err error
 	if s.Type, err = d.Type(); err != nil {
 		return s, report.ConfigFailed, err
 	}
@@ -219,7 +236,7 @@ func (a *agent) printStatus(s deviceStatus) {
 		line("boot", "%s: slot %s boots next, %s is permanent (%s)", b.Phase, b.Next, b.Default, b.Loader)
 	}
 	if p := s.PendingUpdate; p != nil {
-		line("pending", "%s, %s", p.Artifact, p.State)
+		line("pending", "%s, %s", cmp.Or(p.Artifact, "an update of another client"), p.State)
 	}
 	told := func(label string, r *state.Result) {
 		line(label, "%s (%d), artifact %s", r.Name, r.Code, orNone(r.Artifact))
