@@ -153,7 +153,7 @@ func decide(p profile, found []candidate) policy.Decision {
 	}
 	in := make([]policy.Candidate, len(found))
 	for i, c := range found {
-		in[i] = policy.Candidate{File: c.entry.Path, Err: c.err, Size: c.size}
+		in[i] = policy.Candidate{File: c.entry.Path, Err: c.err, Broken: broken(c.err), Size: c.size}
 		if h := c.header; h != nil {
 			in[i].Name, in[i].Version = h.Name, h.Provides["rootfs-image.version"]
 			in[i].Digest, in[i].Verified = fmt.Sprintf("%x", h.ManifestDigest), h.VerifiedBy != ""
@@ -168,6 +168,17 @@ func decide(p profile, found []candidate) policy.Decision {
 		}
 	}
 	return policy.Decide(dev, in)
+}
+
+// broken is the rule that an error tells of.
+func broken(err error) policy.Rule {
+	if ae, ok := errors.AsType[*artifact.Error](err); ok && ae.Kind == artifact.Signature {
+		return policy.RuleSigned
+	}
+	if codeOf(err, report.Refused) == report.NotForDevice {
+		return policy.RuleDevice
+	}
+	return policy.RuleReadable
 }
 
 // explain logs the verdict about each candidate.

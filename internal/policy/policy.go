@@ -26,7 +26,8 @@ type Device struct {
 // Candidate is one artifact found on a stick.
 type Candidate struct {
 	File     string // name on the stick, for people
-	Err      error  // why it is unreadable or not for this device; nil if it is
+	Err      error  // why it cannot be read, or is not for this device; nil if it is
+	Broken   Rule   // that Err tells of: RuleReadable, which "" is, RuleDevice or RuleSigned
 	Name     string // artifact name
 	Version  string // "" if the artifact does not say
 	Digest   string // of the manifest: the artifact's identity
@@ -44,7 +45,8 @@ type Rule string
 
 // The rules, in the order in which they are applied.
 const (
-	RuleReadable  Rule = "readable"  // it is an artifact for this device
+	RuleReadable  Rule = "readable"  // it is an artifact, and whole as far as it was read
+	RuleDevice    Rule = "device"    // it is for this device
 	RuleSigned    Rule = "signed"    // signed by a key of the device
 	RuleFits      Rule = "fits"      // not larger than the slot
 	RuleInstalled Rule = "installed" // not what runs already
@@ -129,7 +131,7 @@ const maxStarts = 3
 func judge(d Device, c Candidate) (Verdict, bool) {
 	switch {
 	case c.Err != nil:
-		return Verdict{RuleReadable, c.Err.Error()}, false
+		return Verdict{cmp.Or(c.Broken, RuleReadable), c.Err.Error()}, false
 	case !c.Verified && !d.AllowUnsigned:
 		return Verdict{RuleSigned, "not signed by a key of this device, and AllowUnsigned is not set"}, false
 	case d.SlotSize > 0 && !c.Module && c.Size > d.SlotSize:

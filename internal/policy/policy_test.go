@@ -67,6 +67,7 @@ func TestDecide(t *testing.T) {
 		{"failed one does not hide the older good one", func(d *Device) { d.FailedAttempts = map[string]int{"d20": 1} }, []Candidate{artifact("os-2.0", "2.0", "d20"), artifact("os-1.6", "1.6", "d16")}, 1, []Rule{RuleFailed, RuleChosen}},
 		{"two of one version", nil, []Candidate{artifact("os-2.0", "2.0", "x"), artifact("os-2.0", "2.0", "y"), artifact("os-1.6", "1.6", "z")}, -1, []Rule{RuleAmbiguous, RuleAmbiguous, RuleNewest}},
 		{"two copies", nil, []Candidate{artifact("os-2.0", "2.0", "d20"), renamed}, 0, []Rule{RuleChosen, RuleDuplicate}},
+		{"for another device", nil, []Candidate{{File: "x.mender", Err: errors.New("other"), Broken: RuleDevice}}, -1, []Rule{RuleDevice}},
 		{"broken beside good", nil, []Candidate{broken, artifact("os-2.0", "2.0", "d20")}, 1, []Rule{RuleReadable, RuleChosen}},
 		{"brand-new device", func(d *Device) { *d = Device{} }, []Candidate{artifact("os-0.1", "0.1", "d")}, 0, []Rule{RuleChosen}},
 	}
