@@ -256,3 +256,24 @@ func TestImageWithMenderClient(t *testing.T) {
 		})
 	}
 }
+
+// TestNotRoot: who may not is told so in one line, and changes nothing.
+func TestNotRoot(t *testing.T) {
+	need(t, "unshare", "chroot", "setpriv")
+	ours := filepath.Join(programs(t), "mender")
+	m := newMachine(t, nil)
+	if err := os.Chmod(m.device.Data(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	artifact := m.artifact("release-2", artifacttest.Spec{})
+	for _, args := range [][]string{{"install", artifact}, {"commit"}, {"rollback"}, {"resume"}} {
+		nobody := append([]string{"--reuid", "65534", "--regid", "65534", "--clear-groups", m.there(ours)}, args...)
+		code, out := m.run("setpriv", nobody...)
+		if code != 1 || !strings.Contains(out, "permission denied") || !strings.Contains(out, "hint: run as root") {
+			t.Errorf("%v: exit status %d: %s", args, code, out)
+		}
+	}
+	if got := m.state(ours, 0); got != "0 2/0 release-1" || m.holds(3) != "nothing known" {
+		t.Errorf("afterward: %s, slot B holds %s", got, m.holds(3))
+	}
+}

@@ -14,7 +14,7 @@
 //	spoilenv WHICH              damages a copy of the boot environment: active, other or both
 //	fillenv N                   leaves N bytes of the boot environment free
 //	slot N NAME                 slot N must hold the image of that release
-//	untouched N                 slot N must be as it was when the device was made
+//	untouched N [NAME]          slot N must be as it was when the device was made; with NAME, behind the image of that release
 //	flip FILE OFFSET            changes one byte; a negative offset counts from the end
 //	cut FILE BYTES              cuts the file's end off
 //	process PID NAME ARG…       a process of the device; without a name it ends
@@ -266,7 +266,13 @@ func cmdUntouched(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	got, err := os.ReadFile(of(ts).device.Slot(n))
 	ts.Check(err)
-	if bytes.Equal(got, of(ts).blank) == neg {
+	from := int64(0)
+	if len(args) > 1 {
+		info, err := os.Stat(ts.MkAbs(args[1] + ".ext4"))
+		ts.Check(err)
+		from = info.Size()
+	}
+	if bytes.Equal(got[from:], of(ts).blank[from:]) == neg {
 		ts.Fatalf("slot %d untouched: %v", n, neg)
 	}
 }
