@@ -23,11 +23,11 @@ const (
 	scriptsPrefix  = "scripts/"
 )
 
-// isScriptName reports whether s is the name of a state script that an artifact
+// IsScriptName reports whether s is the name of a state script that an artifact
 // may bring, "ArtifactInstall_Enter_00_text": what Mender's own readers run,
 // without the names that are not a plain file name.
 // (source: Mender artifact format, "scripts")
-func isScriptName(s string) bool {
+func IsScriptName(s string) bool {
 	state, rest, _ := strings.Cut(s, "_")
 	action, rest, _ := strings.Cut(rest, "_")
 	number, text, described := strings.Cut(rest, "_")
@@ -132,7 +132,7 @@ func (h *headerFiles) take(t *tarReader, name string, version int) (err error) {
 }
 
 func (h *headerFiles) takeScript(t *tarReader, name string) error {
-	if !isScriptName(name) {
+	if !IsScriptName(name) {
 		return malformed("not the name of a state script")
 	}
 	for _, s := range h.scripts {

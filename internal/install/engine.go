@@ -6,9 +6,9 @@ import (
 	"errors"
 	"time"
 
+	"github.com/usb-updater/usb-updater/internal/artifact"
 	"github.com/usb-updater/usb-updater/internal/bootenv"
 	"github.com/usb-updater/usb-updater/internal/install/module"
-	"github.com/usb-updater/usb-updater/internal/install/script"
 	"github.com/usb-updater/usb-updater/internal/install/slot"
 	"github.com/usb-updater/usb-updater/internal/install/state"
 )
@@ -61,7 +61,7 @@ type Store interface {
 
 // Scripts runs and keeps state scripts.
 type Scripts interface {
-	Install(formatVersion int, scripts []script.Script) error
+	Install(formatVersion int, scripts []artifact.Script) error
 	Run(ctx context.Context, state, action string) error
 }
 

@@ -16,7 +16,6 @@ import (
 	"github.com/usb-updater/usb-updater/internal/artifact"
 	"github.com/usb-updater/usb-updater/internal/artifact/artifacttest"
 	"github.com/usb-updater/usb-updater/internal/bootenv"
-	"github.com/usb-updater/usb-updater/internal/install/script"
 	"github.com/usb-updater/usb-updater/internal/install/slot"
 	"github.com/usb-updater/usb-updater/internal/install/state"
 )
@@ -282,7 +281,7 @@ func (w *target) Close() error { return nil }
 // scriptLog notes which states ran.
 type scriptLog struct{ m *machine }
 
-func (s scriptLog) Install(int, []script.Script) error { return nil }
+func (s scriptLog) Install(int, []artifact.Script) error { return nil }
 
 func (s scriptLog) Run(_ context.Context, state, action string) error {
 	if s.m.off {

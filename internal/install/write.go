@@ -8,7 +8,6 @@ import (
 
 	"github.com/usb-updater/usb-updater/internal/artifact"
 	"github.com/usb-updater/usb-updater/internal/install/module"
-	"github.com/usb-updater/usb-updater/internal/install/script"
 	"github.com/usb-updater/usb-updater/internal/install/state"
 )
 
@@ -138,7 +137,7 @@ func (e *Engine) Arm(ctx context.Context, w *Written) (Outcome, error) {
 	}
 	// The scripts belong to the update that becomes pending in write 5. A cut
 	// in between leaves scripts that nothing runs.
-	if err := e.Scripts.Install(h.FormatVersion, toScripts(h.Scripts)); err != nil {
+	if err := e.Scripts.Install(h.FormatVersion, h.Scripts); err != nil {
 		return Outcome{}, errors.Join(err, p.payload.cleanup(ctx))
 	}
 	r := p.record
@@ -243,14 +242,6 @@ func (e *Engine) pendingFor(p *Plan) *state.Pending {
 }
 
 func hexDigest(h *artifact.Header) string { return fmt.Sprintf("%x", h.ManifestDigest) }
-
-func toScripts(in []artifact.Script) []script.Script {
-	out := make([]script.Script, len(in))
-	for i, s := range in {
-		out[i] = script.Script{Name: s.Name, Data: s.Data}
-	}
-	return out
-}
 
 // runError runs a state's error scripts. They run although the operation was
 // canceled: cleaning up is what they are for.

@@ -7,17 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+
+	"github.com/usb-updater/usb-updater/internal/artifact"
 )
 
 // versionFile holds the format version of the artifact that brought the
 // scripts, as a decimal number without a line end.
 const versionFile = "version"
-
-// Script is one state script of an artifact.
-type Script struct {
-	Name string // plain file name
-	Data []byte
-}
 
 // Install makes dir hold these scripts, mode 0755, and nothing else. The parent
 // of dir must exist. version is the artifact's format version, 2 or 3; without
@@ -32,7 +28,7 @@ type Script struct {
 //
 // A script whose name breaks the rule, or comes twice, is refused before dir
 // changes. After any other error dir holds a part of the old or new scripts.
-func Install(dir string, version int, scripts []Script) error {
+func Install(dir string, version int, scripts []artifact.Script) error {
 	if err := validate(version, scripts); err != nil {
 		return fmt.Errorf("install state scripts: %w", err)
 	}
@@ -42,14 +38,14 @@ func Install(dir string, version int, scripts []Script) error {
 	return nil
 }
 
-func validate(version int, scripts []Script) error {
+func validate(version int, scripts []artifact.Script) error {
 	if len(scripts) > 0 && !supported(version) {
 		return fmt.Errorf("artifact format version %d, want 2 or 3", version)
 	}
 	seen := make(map[string]bool, len(scripts))
 	for _, s := range scripts {
 		switch {
-		case !isArtifactName(s.Name):
+		case !artifact.IsScriptName(s.Name):
 			return fmt.Errorf("%s is not the name of a state script", quote(s.Name))
 		case seen[s.Name]:
 			return fmt.Errorf("%s occurs twice", quote(s.Name))
@@ -59,7 +55,7 @@ func validate(version int, scripts []Script) error {
 	return nil
 }
 
-func install(dir string, version int, scripts []Script) error {
+func install(dir string, version int, scripts []artifact.Script) error {
 	if err := makeDir(dir); err != nil {
 		return err
 	}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"github.com/usb-updater/usb-updater/internal/artifact"
 )
 
 // tree returns "mode content" for each name in dir.
@@ -40,7 +42,7 @@ func TestInstall(t *testing.T) {
 	old := unix.Umask(0o077)
 	t.Cleanup(func() { unix.Umask(old) })
 	dir := filepath.Join(t.TempDir(), "scripts")
-	first := []Script{{"ArtifactInstall_Enter_00", []byte("one")}, {"ArtifactCommit_Leave_99_last.sh", nil}}
+	first := []artifact.Script{{Name: "ArtifactInstall_Enter_00", Data: []byte("one")}, {Name: "ArtifactCommit_Leave_99_last.sh"}}
 	if err := Install(dir, 3, first); err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +66,7 @@ func TestInstall(t *testing.T) {
 	); err != nil {
 		t.Fatal(err)
 	}
-	if err := Install(dir, 2, []Script{{"ArtifactFailure_Enter_01", []byte("two")}}); err != nil {
+	if err := Install(dir, 2, []artifact.Script{{Name: "ArtifactFailure_Enter_01", Data: []byte("two")}}); err != nil {
 		t.Fatal(err)
 	}
 	want = map[string]string{"ArtifactFailure_Enter_01": "-rwxr-xr-x two", "version": "-rw-r--r-- 2"}
@@ -104,9 +106,9 @@ func TestInstallRefuses(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := scripts(t, map[string]string{"ArtifactCommit_Enter_00": "old"})
 			before := tree(t, dir)
-			var in []Script
+			var in []artifact.Script
 			for _, name := range tt.scripts {
-				in = append(in, Script{Name: name})
+				in = append(in, artifact.Script{Name: name})
 			}
 			err := Install(dir, tt.version, in)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {

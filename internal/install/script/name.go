@@ -1,8 +1,6 @@
 package script
 
-import (
-	"strings"
-)
+import "strings"
 
 // parseName splits the name of a file of a script directory,
 // "ArtifactInstall_Enter_00_text", by the exact rule. text is "" if there is
@@ -19,20 +17,6 @@ func parseName(name string) (state, action, text string, ok bool) {
 }
 
 func isLetter(r rune) bool { return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' }
-
-// isArtifactName is the rule for what an artifact may bring: it has states of
-// its own, and names that are safe to print and to create.
-func isArtifactName(name string) bool {
-	state, _, text, ok := parseName(name)
-	switch state {
-	case "ArtifactInstall", "ArtifactReboot", "ArtifactCommit", "ArtifactRollback", "ArtifactRollbackReboot", "ArtifactFailure":
-	default:
-		return false
-	}
-	return ok && !strings.ContainsFunc(text, func(r rune) bool {
-		return !isLetter(r) && !strings.ContainsRune("0123456789_.,+-", r)
-	})
-}
 
 // belongs reports whether a file is a script of the state and action.
 func belongs(name, state, action string) bool {

@@ -7,12 +7,10 @@ import (
 	"testing"
 )
 
-// TestNames compares the rules for names with the regular expressions that they
-// stand for, on random words.
+// TestNames compares the rule for names with the regular expression that it
+// stands for, on random words.
 func TestNames(t *testing.T) {
 	file := regexp.MustCompile(`^([A-Za-z]+)_(Enter|Leave|Error)_[0-9][0-9](_\S+)?$`)
-	artifact := regexp.MustCompile(
-		`^Artifact(Install|Reboot|Commit|Rollback|RollbackReboot|Failure)_(Enter|Leave|Error)_[0-9][0-9](_[A-Za-z0-9_.,+-]+)?$`)
 	rng := rand.New(rand.NewPCG(1, 2))
 	pieces := []string{
 		"Artifact", "ArtifactInstall", "ArtifactRollbackReboot", "Download", "Enter", "Leave", "Error", "00", "7", "99", "_", "_", "_", "x", ".", ",", "+", "-", " ", "\t", "\n", "/", "é", "$",
@@ -32,9 +30,7 @@ func TestNames(t *testing.T) {
 		if ok != (m != nil) || ok && (state != m[1] || action != m[2]) {
 			t.Fatalf("parseName(%q) = %q, %q, %v, want %q", s, state, action, ok, m)
 		}
-		if got, want := isArtifactName(s), artifact.MatchString(s); got != want {
-			t.Fatalf("isArtifactName(%q) = %v, want %v", s, got, want)
-		} else if want {
+		if ok {
 			good++
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/usb-updater/usb-updater/internal/artifact"
 	"github.com/usb-updater/usb-updater/internal/runner"
 )
 
@@ -69,7 +70,7 @@ func (f *Failure) Unwrap() error { return f.Err }
 
 // Install puts an artifact's scripts into ArtifactDir; see the function
 // [Install].
-func (r *Runner) Install(version int, scripts []Script) error {
+func (r *Runner) Install(version int, scripts []artifact.Script) error {
 	return Install(r.ArtifactDir, version, scripts)
 }
 
