@@ -1,14 +1,13 @@
 package state
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/usb-updater/usb-updater/internal/atomicfile"
 )
@@ -95,26 +94,11 @@ func (s Stage) line() ([]byte, error) {
 // none if there is no black box. Lines that are no stage, such as a torn one,
 // are skipped.
 func ReadBlackBox(dir string) ([]Stage, error) {
-	f, err := os.Open(filepath.Join(dir, blackBoxName))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+	stages, err := readLog[Stage](filepath.Join(dir, blackBoxName), maxBlackBox+maxStageLine)
 	if err != nil {
 		return nil, fmt.Errorf("black box: %w", err)
 	}
-	defer f.Close() // read only
-	b, err := io.ReadAll(io.LimitReader(f, maxBlackBox+maxStageLine))
-	if err != nil {
-		return nil, fmt.Errorf("black box: %w", err)
-	}
-	var stages []Stage
-	for line := range bytes.Lines(b) {
-		var s Stage
-		if json.Unmarshal(line, &s) == nil && s.Name != "" {
-			stages = append(stages, s)
-		}
-	}
-	return stages, nil
+	return slices.DeleteFunc(stages, func(s Stage) bool { return s.Name == "" }), nil
 }
 
 // RemoveBlackBox removes the black box when its update is closed: after the

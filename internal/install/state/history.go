@@ -51,22 +51,18 @@ func AppendHistory(dir string, r Result) error {
 func ReadHistory(dir string, n int) ([]Result, error) {
 	var out []Result
 	for _, name := range []string{olderName, historyName} {
-		b, err := readLog(filepath.Join(dir, name))
+		entries, err := readLog[Result](filepath.Join(dir, name), maxHistory+maxLine)
 		if err != nil {
 			return nil, fmt.Errorf("history: %w", err)
 		}
-		for line := range bytes.Lines(b) {
-			var r Result
-			if json.Unmarshal(line, &r) == nil {
-				out = append(out, r)
-			}
-		}
+		out = append(out, entries...)
 	}
 	return out[max(0, len(out)-max(0, n)):], nil
 }
 
-// readLog returns the content of a log, empty if there is none.
-func readLog(path string) ([]byte, error) {
+// readLog returns the entries of a log of one JSON value a line, none if there is
+// no log. Lines that are no entry are skipped, and what is behind limit bytes.
+func readLog[T any](path string, limit int64) ([]T, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -75,5 +71,16 @@ func readLog(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close() // read only
-	return io.ReadAll(io.LimitReader(f, maxHistory+maxLine))
+	b, err := io.ReadAll(io.LimitReader(f, limit))
+	if err != nil {
+		return nil, err
+	}
+	var entries []T
+	for line := range bytes.Lines(b) {
+		var e T
+		if json.Unmarshal(line, &e) == nil {
+			entries = append(entries, e)
+		}
+	}
+	return entries, nil
 }
