@@ -56,11 +56,15 @@ func Find(path string, opts Options) (Partition, error) {
 }
 
 func find(path string, opts Options) (Partition, error) {
-	u := volumes(opts.Sysfs)
-	id, err := u.identify(path)
+	id, err := volumes(opts.Sysfs).identify(path)
 	if err != nil {
 		return Partition{}, err
 	}
+	return found(path, id, opts)
+}
+
+func found(path string, id ID, opts Options) (Partition, error) {
+	u := volumes(opts.Sysfs)
 	switch {
 	case id.UBI:
 		return u.find(path, id)

@@ -208,6 +208,36 @@ func TestVolumeInterrupted(t *testing.T) {
 	}
 }
 
+// TestVolumeUntouched: without a byte there is no update, and the volume is not
+// taken for the image.
+func TestVolumeUntouched(t *testing.T) {
+	v := newFakeVolume(noise(blockSize, 1))
+	w := v.open(t, blockSize)
+	if err := w.Sync(); !errors.Is(err, ErrIncomplete) {
+		t.Errorf("Sync: %v, want ErrIncomplete", err)
+	}
+	if err := w.Close(); err != nil {
+		t.Error(err)
+	}
+	if len(v.started) > 0 || v.marker {
+		t.Errorf("updates of %v bytes were started", v.started)
+	}
+}
+
+// TestVolumeOrder: a gap would move all that follows.
+func TestVolumeOrder(t *testing.T) {
+	m := &volume{dev: newFakeVolume(nil), size: 2 * blockSize}
+	for _, off := range []int64{blockSize, 0, 0} {
+		n, err := m.WriteAt(make([]byte, cellSize), off)
+		if want := off == m.sent-int64(n) && n > 0; want != (err == nil) {
+			t.Errorf("write at %d: %d, %v", off, n, err)
+		}
+	}
+	if m.sent != cellSize {
+		t.Errorf("%d bytes were sent, want %d", m.sent, cellSize)
+	}
+}
+
 // TestVolumeTakesNoMore than was announced, and nothing that does not fit.
 func TestVolumeTakesNoMore(t *testing.T) {
 	image := noise(2*blockSize, 1)

@@ -78,6 +78,9 @@ func TestFindVolume(t *testing.T) {
 	if _, err := Find(nothing, Options{Sysfs: sys}); !errors.Is(err, errNoVolume) {
 		t.Errorf("Find of a character device that is no volume: %v", err)
 	}
+	if _, err := found("/dev/ubiblock0_1", ID{Block: true, Dev: unix.Mkdev(254, 1)}, Options{Sysfs: sys}); err == nil || !strings.Contains(err.Error(), "name the volume itself") {
+		t.Errorf("Find of a volume's block device: %v", err)
+	}
 	if _, err := Find(volumeA, Options{Sysfs: t.TempDir()}); !errors.Is(err, errNoVolume) {
 		t.Errorf("Find without UBI in the kernel: %v", err)
 	}
@@ -86,6 +89,19 @@ func TestFindVolume(t *testing.T) {
 	}
 	if _, err := Find(volumeB, Options{Sysfs: sys}); err == nil || !strings.Contains(err.Error(), "reserved_ebs") {
 		t.Errorf("Find of a volume without a size: %v", err)
+	}
+}
+
+func TestVolumeName(t *testing.T) {
+	for name, want := range map[string][2]int{"ubi0_0": {0, 0}, "ubi3_127": {3, 127}} {
+		if d, v, ok := volumeName(name); !ok || d != want[0] || v != want[1] {
+			t.Errorf("volumeName(%q) = %d, %d, %v, want %v", name, d, v, ok, want)
+		}
+	}
+	for _, name := range []string{"", "ubi", "ubi0", "ubi_0", "ubi0_", "ubi00_1", "ubi0_01", "ubi-1_0", "ubi0_+1", "ubi0_0x", "xubi0_0", "ubi0_0_0", "ubi0_4294967296"} {
+		if d, v, ok := volumeName(name); ok {
+			t.Errorf("volumeName(%q) = %d, %d", name, d, v)
+		}
 	}
 }
 
