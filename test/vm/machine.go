@@ -161,7 +161,11 @@ func (m *Machine) Expect(ctx context.Context, pattern string) ([]string, error) 
 		var found []string
 		if at != nil {
 			for i := 0; i < len(at); i += 2 {
-				found = append(found, string(rest[at[i]:at[i+1]]))
+				text := "" // of a group that has no part in the match
+				if at[i] >= 0 {
+					text = string(rest[at[i]:at[i+1]])
+				}
+				found = append(found, text)
 			}
 			m.seen += at[1]
 		}
