@@ -102,6 +102,21 @@ test-device: build ## tests on loop devices and with the real U-Boot; they skip 
 test-powercut: ## cut the power at every write and print what boots
 	$(GO) test -count=1 -v -run 'PowerCut|Crash' ./internal/bootenv/... ./internal/install/... ./internal/atomicfile/...
 
+.PHONY: test-vm-power
+test-vm-power: build ## cut a virtual device's power; ROUNDS, SEED; instead PULLS sticks pulled out, FAULTS I/O errors; BUG: with a deliberate bug
+	$(GO) run ./test/power -rounds $${ROUNDS:-50} -pulls $${PULLS:-0} -faults $${FAULTS:-0} -seed $${SEED:-0} -bug "$${BUG:-}"
+
+.PHONY: soak
+soak: build ## power cuts, pulled sticks, I/O errors and fuzzing for SOAK minutes (60)
+	test/soak $${SOAK:-60}
+
+.PHONY: reliability
+reliability: build ## write RELIABILITY.md from what test-vm-power and soak have recorded, and from the tests that cut the power in models
+	mkdir -p .cache/power
+	$(MAKE) -s test-powercut >.cache/power/powercut.log
+	$(GO) test -count=1 -v -timeout 20m -tags device ./test/kill >.cache/power/kill.log
+	$(GO) run ./test/reliability >RELIABILITY.md.new && mv RELIABILITY.md.new RELIABILITY.md
+
 .PHONY: bench
 bench: build ## decoding speed and, as root, whole installs; PEERS=1 beside other programs; MEDIA, CODECS, STATES, CPUS, SIZE, ROUNDS: docs/performance.md
 	$(GO) run ./test/bench
