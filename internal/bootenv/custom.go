@@ -210,13 +210,19 @@ func (c *Custom) Arm(ctx context.Context, s Slot) error {
 	return c.change(ctx, Armed, "arm", s.String())
 }
 
-// Confirm implements [Loader].
-func (c *Custom) Confirm(ctx context.Context) error {
+// CheckConfirm implements [Loader]. It cannot know whether the program's
+// medium can be written.
+func (c *Custom) CheckConfirm(ctx context.Context) error {
 	st, err := c.State(ctx)
 	if err != nil {
 		return err
 	}
-	if err := confirmable(st); err != nil {
+	return confirmable(st)
+}
+
+// Confirm implements [Loader].
+func (c *Custom) Confirm(ctx context.Context) error {
+	if err := c.CheckConfirm(ctx); err != nil {
 		return err
 	}
 	return c.change(ctx, Steady, "confirm")

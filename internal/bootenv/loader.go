@@ -151,9 +151,14 @@ type Loader interface {
 	// damage both copies.
 	Arm(ctx context.Context, s Slot) error
 
-	// Confirm makes the running trial permanent. It refuses if no trial is
-	// open ([ErrNoTrial]) and if the slot on trial does not run yet
-	// ([ErrNotBooted]): a slot that never ran must not become permanent.
+	// CheckConfirm tells whether Confirm would work, and writes nothing. It
+	// refuses if no trial is open ([ErrNoTrial]), if the slot on trial does not
+	// run yet ([ErrNotBooted]), because a slot that never ran must not become
+	// permanent, and where the environment cannot be changed.
+	CheckConfirm(ctx context.Context) error
+
+	// Confirm makes the running trial permanent. It refuses as CheckConfirm
+	// does.
 	Confirm(ctx context.Context) error
 
 	// Revert ends an armed or running trial: State.Default boots next, for

@@ -212,16 +212,33 @@ func (m *Mender) Arm(ctx context.Context, s Slot) error {
 	return m.store.Update(ctx, m.armed(s)...)
 }
 
+// CheckConfirm implements [Loader].
+func (m *Mender) CheckConfirm(ctx context.Context) error {
+	if err := m.onTrial(ctx); err != nil {
+		return err
+	}
+	_, err := m.store.Check(ctx, m.confirmed()...)
+	return err
+}
+
 // Confirm implements [Loader]. Like Mender's own clients it leaves bootcount
 // alone; the boot loader ignores it while upgrade_available is 0.
 func (m *Mender) Confirm(ctx context.Context) error {
+	if err := m.onTrial(ctx); err != nil {
+		return err
+	}
+	return m.store.Update(ctx, m.confirmed()...)
+}
+
+// onTrial tells why the running slot cannot be confirmed.
+func (m *Mender) onTrial(ctx context.Context) error {
 	state, err := m.State(ctx)
 	if err != nil {
 		return err
 	}
 	switch state.Phase {
 	case Trial:
-		return m.store.Update(ctx, Var{varUpgrade, "0"})
+		return nil
 	case Armed:
 		return ErrNotBooted
 	case Inconsistent:
@@ -242,6 +259,9 @@ func (m *Mender) Revert(ctx context.Context) error {
 	}
 	return m.store.Update(ctx, m.permanent(state.Default)...)
 }
+
+// confirmed are the variables that end a trial for good.
+func (m *Mender) confirmed() []Var { return []Var{{varUpgrade, "0"}} }
 
 // armed are the variables that make the next boot a trial of the slot.
 func (m *Mender) armed(s Slot) []Var {

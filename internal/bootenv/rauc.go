@@ -305,15 +305,32 @@ func (r *RAUC) Arm(ctx context.Context, s Slot) error {
 	return r.store.Update(ctx, r.armed(state, s)...)
 }
 
+// CheckConfirm implements [Loader].
+func (r *RAUC) CheckConfirm(ctx context.Context) error {
+	if err := r.onTrial(ctx); err != nil {
+		return err
+	}
+	_, err := r.store.Check(ctx, r.confirmed()...)
+	return err
+}
+
 // Confirm implements [Loader]. The other slot stays the fallback of this one.
 func (r *RAUC) Confirm(ctx context.Context) error {
+	if err := r.onTrial(ctx); err != nil {
+		return err
+	}
+	return r.store.Update(ctx, r.confirmed()...)
+}
+
+// onTrial tells why the running slot cannot be confirmed.
+func (r *RAUC) onTrial(ctx context.Context) error {
 	state, err := r.state(ctx)
 	if err != nil {
 		return err
 	}
 	switch state.Phase {
 	case Trial:
-		return r.store.Update(ctx, append(r.good(r.booted, uint64(r.cfg.Attempts)), Var{varTrial, noTrial})...)
+		return nil
 	case Armed:
 		return ErrNotBooted
 	case Inconsistent:
@@ -354,6 +371,11 @@ func (r *RAUC) MarkBooted(ctx context.Context) error {
 		return nil
 	}
 	return r.store.Update(ctx, r.good(r.booted, uint64(r.cfg.Attempts))...)
+}
+
+// confirmed are the variables that end a trial for good.
+func (r *RAUC) confirmed() []Var {
+	return append(r.good(r.booted, uint64(r.cfg.Attempts)), Var{varTrial, noTrial})
 }
 
 // armed are the variables that make the next boot a trial of the slot.

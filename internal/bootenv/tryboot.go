@@ -180,16 +180,21 @@ func (t *Tryboot) checkArm(ctx context.Context, s Slot) (State, error) {
 		return st, err
 	}
 	permanent, try := t.parts.of(st.Default), t.parts.of(s)
-	for _, p := range []Parts{{permanent, try}, {try, permanent}, {permanent, permanent}} {
+	return st, t.writable(a, Parts{permanent, try}, Parts{try, permanent}, Parts{permanent, permanent})
+}
+
+// writable tells why the file cannot take the place of one with these numbers.
+func (t *Tryboot) writable(a autoboot, numbers ...Parts) error {
+	for _, p := range numbers {
 		if _, err := a.with(p.A, p.B); err != nil {
-			return st, fmt.Errorf("write %s: %w", t.path, err)
+			return fmt.Errorf("write %s: %w", t.path, err)
 		}
 	}
 	m, err := t.open(true)
 	if err != nil {
-		return st, fmt.Errorf("write %s: %w", t.path, err)
+		return fmt.Errorf("write %s: %w", t.path, err)
 	}
-	return st, m.Close()
+	return m.Close()
 }
 
 // BeforeWrite implements [Loader]. There is nothing to disarm: a slot is tried
@@ -205,6 +210,18 @@ func (t *Tryboot) Arm(ctx context.Context, s Slot) error {
 		return err
 	}
 	return t.update(st.Default, s)
+}
+
+// CheckConfirm implements [Loader].
+func (t *Tryboot) CheckConfirm(ctx context.Context) error {
+	st, a, err := t.look(ctx)
+	if err != nil {
+		return err
+	}
+	if err := confirmable(st); err != nil {
+		return err
+	}
+	return t.writable(a, Parts{t.parts.of(t.booted), t.parts.of(t.booted.Other())})
 }
 
 // Confirm implements [Loader]. It exchanges the two numbers.

@@ -3,6 +3,7 @@ package install
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/usb-updater/usb-updater/internal/artifact"
 	"github.com/usb-updater/usb-updater/internal/install/module"
@@ -22,8 +23,8 @@ const inconsistentSuffix = "_INCONSISTENT"
 // update module has installed.
 //
 // It refuses, changing nothing, before the new slot runs ([ErrNotRebooted]),
-// before the update is installed ([ErrNotInstalled]), and when nothing is
-// pending ([ErrNothingPending]). When the boot loader has gone back it closes
+// before the update is installed ([ErrNotInstalled]), where the boot environment
+// cannot be changed, and when nothing is pending ([ErrNothingPending]). When the boot loader has gone back it closes
 // the update and returns [ErrTrialFailed]. A failing ArtifactCommit_Enter script
 // undoes the update ([ErrRolledBack]), as does a failing module
 // ([ErrNotRolledBack] if it cannot); of a slot, the device must reboot then. A
@@ -70,6 +71,11 @@ func (e *Engine) commitPending(ctx context.Context, r state.Record) error {
 	}
 	waiting, committing := *r.Pending, *r.Pending
 	pl, slotted := e.payloadOf(&committing), committing.Slotted()
+	if slotted { // or a script would prepare for what does not come
+		if err := e.Loader.CheckConfirm(ctx); err != nil {
+			return fmt.Errorf("commit slot %s: %w", e.Slots.Booted, err)
+		}
+	}
 	e.report(Event{Step: StepCommit, Artifact: committing.ArtifactName, Slot: e.Slots.Booted, Module: moduleName(&committing)})
 	// Write 8. An older client must not commit what runs scripts already.
 	committing.Version, committing.InState = 2, state.ArtifactCommitEnter

@@ -81,9 +81,16 @@ func (l trybootLoader) Arm(ctx context.Context, s bootenv.Slot) error {
 	return l.set(s.Other(), s)
 }
 
-func (l trybootLoader) Confirm(ctx context.Context) error {
+func (l trybootLoader) CheckConfirm(ctx context.Context) error {
 	if st, err := l.State(ctx); err != nil || st.Phase != bootenv.Trial {
 		return errors.Join(err, bootenv.ErrNoTrial)
+	}
+	return nil
+}
+
+func (l trybootLoader) Confirm(ctx context.Context) error {
+	if err := l.CheckConfirm(ctx); err != nil {
+		return err
 	}
 	return l.set(l.m.booted, l.m.booted.Other())
 }

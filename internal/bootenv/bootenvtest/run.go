@@ -110,6 +110,7 @@ func (d *device) quiet(what string, want error, f func() error) {
 
 func (d *device) arm(s bootenv.Slot) error         { return d.loader.Arm(d.Context(), s) }
 func (d *device) beforeWrite(s bootenv.Slot) error { return d.loader.BeforeWrite(d.Context(), s) }
+func (d *device) checkConfirm() error              { return d.loader.CheckConfirm(d.Context()) }
 func (d *device) confirm() error                   { return d.loader.Confirm(d.Context()) }
 func (d *device) revert() error                    { return d.loader.Revert(d.Context()) }
 
@@ -124,6 +125,7 @@ func confirm(d *device) {
 	d.state(bootenv.Armed, a, a, b)
 	d.reboot()
 	d.state(bootenv.Trial, b, a, a)
+	d.quiet("CheckConfirm", nil, d.checkConfirm)
 	d.do("Confirm", d.confirm())
 	d.state(bootenv.Steady, b, b, b)
 	for range 3 {
@@ -198,8 +200,10 @@ func refuseNext(d *device) {
 }
 
 func confirmEarly(d *device) {
+	d.quiet("CheckConfirm when steady", bootenv.ErrNoTrial, d.checkConfirm)
 	d.quiet("Confirm when steady", bootenv.ErrNoTrial, d.confirm)
 	d.do("Arm", d.arm(b))
+	d.quiet("CheckConfirm when armed", bootenv.ErrNotBooted, d.checkConfirm)
 	d.quiet("Confirm when armed", bootenv.ErrNotBooted, d.confirm)
 	d.state(bootenv.Armed, a, a, b)
 	d.reboot()
