@@ -21,9 +21,9 @@ import (
 
 // difference is a row of the compatibility page, "Where it differs on purpose".
 type difference struct {
-	situation, v3 string // the row's first two cells
-	try           func(m *machine, program string) string
-	ours, client  string // what try finds
+	situation, v3          string // the row's first two cells
+	try                    func(m *machine, program string) string
+	ours, v3Finds, v5Finds string // what try finds
 }
 
 // state says in short what a run has come to.
@@ -82,18 +82,18 @@ func updates() []difference {
 			m.must(program, "install", m.artifact("release-2", artifacttest.Spec{}))
 			code, _ := m.code(program, "install", m.artifact("release-3", artifacttest.Spec{}))
 			return fmt.Sprintf("%d %s", code, m.holds(3))
-		}, "1 release-2", "0 release-3"},
+		}, "1 release-2", "0 release-3", "1 release-2"},
 		{"commit before the reboot", "commits", func(m *machine, program string) string {
 			m.must(program, "install", m.artifact("release-2", artifacttest.Spec{}))
 			code, _ := m.code(program, "commit")
 			return m.state(program, code)
-		}, "1 3/1 release-1", "0 3/0 release-2"},
+		}, "1 3/1 release-1", "0 3/0 release-2", "1 2/0 release-1"},
 		{"commit after the boot loader went back", "runs commit scripts on the old system", func(m *machine, program string) string {
 			m.onTrial(program)
 			m.boot(2)
 			code, _ := m.code(program, "commit")
 			return m.state(program, code) + " " + m.ran("ArtifactCommit_Enter", "ArtifactFailure_Enter")
-		}, "1 2/0 release-1 ArtifactFailure_Enter", "1 2/0 release-1 ArtifactCommit_Enter ArtifactFailure_Enter"},
+		}, "1 2/0 release-1 ArtifactFailure_Enter", "1 2/0 release-1 ArtifactCommit_Enter ArtifactFailure_Enter", "1 2/0 release-1 ArtifactCommit_Enter ArtifactFailure_Enter"},
 		{"commit of a trial whose record is lost", "commits", func(m *machine, program string) string {
 			m.onTrial(program)
 			if err := os.Remove(m.data("mender-store")); err != nil {
@@ -101,7 +101,7 @@ func updates() []difference {
 			}
 			code, _ := m.code(program, "commit")
 			return m.state(program, code)
-		}, "0 3/0 release-2", "0 3/0 release-2"},
+		}, "0 3/0 release-2", "0 3/0 release-2", "2 3/1 unknown"},
 		{"power cut between commit and its record", "keeps the old name", func(m *machine, program string) string {
 			m.onTrial(program)
 			if err := m.device.SetEnv(map[string]string{"upgrade_available": "0"}); err != nil {
@@ -109,21 +109,29 @@ func updates() []difference {
 			}
 			code, _ := m.code(program, "commit")
 			return m.state(program, code)
-		}, "0 3/0 release-2", "1 3/0 release-1"},
+		}, "0 3/0 release-2", "1 3/0 release-1", "1 2/0 release-1"},
+		{"commit where the boot environment protects `upgrade_available`", "says that it has committed; the trial stays open", func(m *machine, program string) string {
+			m.onTrial(program)
+			if err := m.device.SetEnv(map[string]string{".flags": "upgrade_available:dr"}); err != nil {
+				m.t.Fatal(err)
+			}
+			code, _ := m.code(program, "commit")
+			return m.state(program, code) + " " + m.ran("ArtifactCommit_Enter")
+		}, "1 3/1 release-1 ", "0 3/1 release-2 ArtifactCommit_Enter", "0 3/1 release-2 ArtifactCommit_Enter"},
 		{"ArtifactFailure after `rollback`", "does not run", func(m *machine, program string) string {
 			m.onTrial(program)
 			code, _ := m.code(program, "rollback")
 			return m.state(program, code) + " " + m.ran("ArtifactRollback_Enter", "ArtifactFailure_Enter")
-		}, "0 2/0 release-1 ArtifactRollback_Enter ArtifactFailure_Enter", "0 2/0 release-1 ArtifactRollback_Enter"},
+		}, "0 2/0 release-1 ArtifactRollback_Enter ArtifactFailure_Enter", "0 2/0 release-1 ArtifactRollback_Enter", "0 2/0 release-1 ArtifactRollback_Enter ArtifactFailure_Enter"},
 		{"ArtifactCommit_Error after a failed ArtifactCommit_Leave", "runs", func(m *machine, program string) string {
 			m.onTrial(program)
 			m.fail("ArtifactCommit_Leave")
 			code, _ := m.code(program, "commit")
 			return m.state(program, code) + " " + m.ran("ArtifactCommit_Error")
-		}, "1 3/0 release-2_INCONSISTENT ArtifactCommit_Error", "1 3/0 release-2_INCONSISTENT ArtifactCommit_Error"},
+		}, "1 3/0 release-2_INCONSISTENT ArtifactCommit_Error", "1 3/0 release-2_INCONSISTENT ArtifactCommit_Error", "1 3/0 release-2_INCONSISTENT "},
 		{"killed by SIGTERM", "exit code 0", func(m *machine, program string) string {
 			return m.state(program, m.terminate(program))
-		}, "143 2/0 release-1", "0 2/0 release-1"},
+		}, "143 2/0 release-1", "0 2/0 release-1", "-1 2/0 release-1"},
 	}
 }
 
@@ -132,30 +140,30 @@ func artifacts() []difference {
 		{"wrong artifact, Download_Enter", "runs before the header is read", func(m *machine, program string) string {
 			code, _ := m.code(program, "install", m.artifact("release-2", artifacttest.Spec{DeviceTypes: []string{"other"}}))
 			return m.state(program, code) + " " + m.ran("Download_Enter")
-		}, "1 2/0 release-1 ", "1 2/0 release-1 Download_Enter"},
+		}, "1 2/0 release-1 ", "1 2/0 release-1 Download_Enter", "1 2/0 release-1 "},
 		{"script that is not executable", "an error", func(m *machine, program string) string {
 			m.put("scripts/Download_Enter_00", says)
 			m.put("scripts/version", "3")
 			m.t.Setenv("BEFORE", "mount --bind /mnt/scripts /etc/mender/scripts")
 			code, _ := m.code(program, "install", m.artifact("release-2", artifacttest.Spec{}))
 			return m.state(program, code)
-		}, "1 2/0 release-1", "1 2/0 release-1"},
+		}, "1 2/0 release-1", "1 2/0 release-1", "0 3/1 release-1"},
 		{"`version` file of the device's scripts is missing", "an error", func(m *machine, program string) string {
 			m.put("scripts/Download_Enter_00", says)
 			m.t.Setenv("BEFORE", "chmod 755 /mnt/scripts/Download_Enter_00; mount --bind /mnt/scripts /etc/mender/scripts")
 			code, _ := m.code(program, "install", m.artifact("release-2", artifacttest.Spec{}))
 			return m.state(program, code)
-		}, "0 3/1 release-1", "1 2/0 release-1"},
+		}, "0 3/1 release-1", "1 2/0 release-1", "0 3/1 release-1"},
 		{"verification key unreadable", "verification off", func(m *machine, program string) string {
 			m.configure(`"ArtifactVerifyKey": "/none.pem"`)
 			code, _ := m.code(program, "--config", "/mnt/mender.conf", "install", m.artifact("release-2", artifacttest.Spec{}))
 			return m.state(program, code)
-		}, "1 2/0 release-1", "0 3/1 release-1"},
+		}, "1 2/0 release-1", "0 3/1 release-1", "1 2/0 release-1"},
 		{"empty device type", "accepts any artifact", func(m *machine, program string) string {
 			m.touch("device_type")
 			code, _ := m.code(program, "install", m.artifact("release-2", artifacttest.Spec{DeviceTypes: []string{"other"}}))
 			return m.state(program, code)
-		}, "1 2/0 release-1", "0 3/1 release-1"},
+		}, "1 2/0 release-1", "0 3/1 release-1", "1 2/0 release-1"},
 		{"inactive partition mounted", "fails", func(m *machine, program string) string {
 			if err := m.device.Flash(3, m.image("release-1")); err != nil {
 				m.t.Fatal(err)
@@ -167,22 +175,22 @@ func artifacts() []difference {
 			code, _ := m.code(program, "install", m.artifact("release-2", artifacttest.Spec{}))
 			m.t.Setenv("BEFORE", "")
 			return m.state(program, code)
-		}, "0 3/1 release-1", "1 2/0 release-1"},
+		}, "0 3/1 release-1", "1 2/0 release-1", "0 3/1 release-1"},
 		{"`fw_setenv` is missing or broken", "fails", func(m *machine, program string) string {
 			m.t.Setenv("BEFORE", "mount --bind /bin/false /usr/bin/fw_setenv")
 			code, _ := m.code(program, "install", m.artifact("release-2", artifacttest.Spec{}))
 			m.t.Setenv("BEFORE", "")
 			return m.state(program, code)
-		}, "0 3/1 release-1", "1 2/0 release-1"},
+		}, "0 3/1 release-1", "1 2/0 release-1", "1 2/0 release-2_INCONSISTENT"},
 		{"type-info `depends` as a list", "works", func(m *machine, program string) string {
 			m.store(map[string][]byte{"artifact-name": []byte("release-1"), "artifact-provides": []byte(`{"data.version":"1"}`)})
 			code, _ := m.code(program, "install", m.artifact("release-2", artifacttest.Spec{Depends: map[string][]string{"data.version": {"0", "1"}}}))
 			return m.state(program, code)
-		}, "0 3/1 release-1", "0 3/1 release-1"},
+		}, "0 3/1 release-1", "0 3/1 release-1", "1 2/0 release-1"},
 		{"type-info `depends` on `artifact_name` or `artifact_group`", "works", func(m *machine, program string) string {
 			code, _ := m.code(program, "install", m.artifact("release-2", artifacttest.Spec{Depends: map[string][]string{"artifact_name": {"release-1"}}}))
 			return m.state(program, code)
-		}, "1 2/0 release-1", "0 3/1 release-1"},
+		}, "1 2/0 release-1", "0 3/1 release-1", "0 3/1 release-1"},
 	}
 }
 
@@ -191,15 +199,15 @@ func modules() []difference {
 		{"update module that answers garbage about rollback", "nothing installed", func(m *machine, program string) string {
 			code, _ := m.code(program, "install", m.module("case $1 in SupportsRollback) echo Perhaps;; esac"))
 			return m.state(program, code) + " " + m.ran("ArtifactInstall", "Cleanup")
-		}, "1 2/0 release-1 Cleanup", "1 2/0 release-1 Cleanup"},
+		}, "1 2/0 release-1 Cleanup", "1 2/0 release-1 Cleanup", "1 2/0 app-2_INCONSISTENT ArtifactInstall Cleanup"},
 		{"`Cleanup` of a module fails", "the new name", func(m *machine, program string) string {
 			code, _ := m.code(program, "install", m.module("[ $1 != Cleanup ]"))
 			return m.state(program, code)
-		}, "1 2/0 app-2", "1 2/0 app-2"},
+		}, "1 2/0 app-2", "1 2/0 app-2", "1 2/0 app-2_INCONSISTENT"},
 		{"work tree of a module", "for root only", func(m *machine, program string) string {
 			code, _ := m.code(program, "install", m.module("[ $1 != ArtifactInstall ] || stat -c '%a' . files/app >>/var/lib/mender/calls"))
 			return fmt.Sprintf("%d %s", code, m.ran("700", "755", "600", "644"))
-		}, "0 700 600", "0 700 600"},
+		}, "0 700 600", "0 700 600", "0 755 644"},
 	}
 }
 
@@ -225,7 +233,7 @@ func downloads() []difference {
 					http.ServeFile(w, r, file)
 				}
 			})
-		}, "0 3/1 release-1", "0 3/1 release-1"},
+		}, "0 3/1 release-1", "0 3/1 release-1", "1 2/0 release-1"},
 		{"download: length unknown", "refuses", func(m *machine, program string) string {
 			return serve(m, program, func(file string) http.HandlerFunc {
 				return func(w http.ResponseWriter, _ *http.Request) {
@@ -234,7 +242,7 @@ func downloads() []difference {
 					_, _ = w.Write(content)
 				}
 			})
-		}, "0 3/1 release-1", "1 2/0 release-1"},
+		}, "0 3/1 release-1", "1 2/0 release-1", "0 3/1 release-1"},
 	}
 }
 
@@ -272,7 +280,9 @@ func (m *machine) terminate(program string) int {
 }
 
 // TestDifferences holds the page's table of differences against our program and
-// Debian's mender-client, on a device with two slots that is as real as it gets.
+// Debian's mender-client, on a device with two slots that is as real as it gets;
+// and, if MENDER_UPDATE names one, against the mender-update of generation 5,
+// with its update module for root file systems in MENDER_UPDATE_MODULE.
 func TestDifferences(t *testing.T) {
 	need(t, "unshare", "chroot", "fw_setenv", client)
 	page, err := os.ReadFile("../../docs/compatibility.md")
@@ -285,12 +295,44 @@ func TestDifferences(t *testing.T) {
 			if !strings.Contains(string(page), "\n| "+d.situation+" | "+d.v3+" | ") {
 				t.Errorf("the page has no such row, or says something else than %q of 3.x", d.v3)
 			}
-			if got := d.try(newMachine(t, files), filepath.Join(programs(t), "mender")); got != d.ours {
-				t.Errorf("ours: %s, want %s", got, d.ours)
-			}
-			if got := d.try(newMachine(t, files), client); got != d.client {
-				t.Errorf("mender-client: %s, want %s", got, d.client)
+			for _, peer := range []struct{ name, program, want string }{
+				{"ours", filepath.Join(programs(t), "mender"), d.ours},
+				{"3.x", client, d.v3Finds},
+				{"5.x", os.Getenv("MENDER_UPDATE"), d.v5Finds},
+			} {
+				if peer.program == "" {
+					continue // nobody packages it: it can be had by hand only
+				}
+				t.Run(peer.name, func(t *testing.T) {
+					m := newMachine(t, files)
+					if peer.name == "5.x" {
+						m.shareModule(os.Getenv("MENDER_UPDATE_MODULE"))
+					}
+					if got := d.try(m, peer.program); got != peer.want {
+						t.Errorf("%s, want %s", got, peer.want)
+					}
+				})
 			}
 		})
 	}
+}
+
+// shareModule makes an update module known, by the variable that generation 5
+// reads.
+func (m *machine) shareModule(path string) {
+	m.t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	if err := os.Chmod(m.put("v3/"+filepath.Base(path), string(content)), 0o755); err != nil {
+		m.t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(m.dir, "modules"), 0o755); err != nil {
+		m.t.Fatal(err)
+	}
+	if err := os.Symlink("../v3", filepath.Join(m.dir, "modules/v3")); err != nil {
+		m.t.Fatal(err)
+	}
+	m.t.Setenv("MENDER_DATA_DIR", "/mnt")
 }
