@@ -284,6 +284,7 @@ func TestFlash(t *testing.T) {
 		u.want(u.in("mender show-artifact"), "release-2")
 		u.update(0, "release-3", third)
 	})
+	t.Run("in the sandbox", func(t *testing.T) { u.at(t).sandbox(second) })
 	u.leave()
 
 	t.Run("static volumes", func(t *testing.T) {
@@ -294,6 +295,27 @@ func TestFlash(t *testing.T) {
 		b.want("cat /sys/class/ubi/ubi0_3/corrupted", "0")
 		b.leave()
 	})
+}
+
+// sandbox installs onto slot B in the sandbox of the agent's unit: raw flash is
+// among its devices, and it has the capability for a volume update.
+func (d flashDevice) sandbox(image string) {
+	d.t.Helper()
+	digest, size := fileDigest(d.t, image)
+	d.sh("mkdir -p /run/systemd/system && { echo [Service]; echo Type=oneshot; echo RootDirectory=/run/root; echo ExecStart=/usr/bin/mender -install /mnt/" + filepath.Base(image) + ".artifact; " +
+		"grep -E '^(Capability|NoNew|Restrict|Device|Protect|Private|ReadWrite|SystemCall|Lock|MemoryDeny|IPAddress|UMask)' /usr/lib/systemd/system/usb-updater@.service | " +
+		`sed '/^ReadWrite/s#\([= ]-*\)/#\1+/#g'; ` + // paths are to be below RootDirectory
+		"} >/run/systemd/system/flash.service")
+	d.sh("mkdir -p /run/systemd/system/flash.service.d && printf '[Service]\nCapabilityBoundingSet=~CAP_SYS_RESOURCE\n' >/run/systemd/system/flash.service.d/less.conf")
+	d.sh("systemctl daemon-reload && ! systemctl start flash.service")
+	d.want("journalctl -u flash.service --no-pager -o cat", "start the update of the volume: operation not permitted")
+	d.want(d.in("fw_printenv"), "upgrade_available=0", "mender_boot_part=0")
+	d.sh("rm -r /run/systemd/system/flash.service.d && systemctl daemon-reload")
+	d.sh("systemctl start flash.service || { journalctl -u flash.service --no-pager -o cat; false; }")
+	if got := d.digest("ubi0_1", size); got != digest {
+		d.t.Errorf("the volume holds %s, want %s", got, digest)
+	}
+	d.want(d.in("fw_printenv"), "upgrade_available=1", "mender_boot_part=1")
 }
 
 // update installs onto the slot, plays the boot into it, and commits.
