@@ -260,6 +260,13 @@ func TestSlotIsExclusive(t *testing.T) {
 // writes only what is missing.
 func TestInterruptedInstall(t *testing.T) {
 	need(t)
+	for sig, code := range map[syscall.Signal]int{syscall.SIGTERM: 143, syscall.SIGINT: 130} {
+		t.Run(sig.String(), func(t *testing.T) { interruptInstall(t, sig, code) })
+	}
+}
+
+func interruptInstall(t *testing.T, sig syscall.Signal, want int) {
+	t.Helper()
 	const size = 32 * mib
 	d := newDevice(t, size, "")
 	content := noise(size, 3)
@@ -286,13 +293,13 @@ func TestInterruptedInstall(t *testing.T) {
 	if _, err := w.Write(whole.Bytes()[:size/2]); err != nil { // returns when nearly all is read
 		t.Fatal(err)
 	}
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := cmd.Process.Signal(sig); err != nil {
 		t.Fatal(err)
 	}
 	began := time.Now()
 	err = cmd.Wait()
-	if took := time.Since(began); cmd.ProcessState.ExitCode() != 143 || took > time.Second {
-		t.Errorf("exit code %d after %v (%v), want 143 within a second:\n%s", cmd.ProcessState.ExitCode(), took, err, out.String())
+	if took := time.Since(began); cmd.ProcessState.ExitCode() != want || took > time.Second {
+		t.Errorf("exit code %d after %v (%v), want %d within a second:\n%s", cmd.ProcessState.ExitCode(), took, err, want, out.String())
 	}
 	for _, want := range []string{"System not modified.", "interrupted by signal"} {
 		if !strings.Contains(out.String(), want) {

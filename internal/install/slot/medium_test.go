@@ -31,11 +31,12 @@ type fakeMedium struct {
 	zeroes     bool // takes commands to zero
 	sends      bool // and sends the zeros itself
 	failAt     int64
-	failErr    error // of writes that touch failAt; nil: none
-	badRead    int64 // reads that touch it fail; -1: none
-	heal       bool  // until it is written
-	cutAfter   int   // operations until the power is cut; -1: never
-	hang       chan struct{}
+	failErr    error         // of writes that touch failAt; nil: none
+	badRead    int64         // reads that touch it fail; -1: none
+	heal       bool          // until it is written
+	cutAfter   int           // operations until the power is cut; -1: never
+	hang       chan struct{} // of writes
+	hangRead   chan struct{}
 	fault      func(op, n int) fault // of the write or command of that number; nil: none
 
 	ops     int
@@ -110,6 +111,9 @@ func (m *fakeMedium) powerOn() {
 }
 
 func (m *fakeMedium) ReadAt(p []byte, off int64) (int, error) {
+	if m.hangRead != nil {
+		<-m.hangRead
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if off%cellSize != 0 || len(p)%cellSize != 0 {

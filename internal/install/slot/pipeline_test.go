@@ -283,6 +283,28 @@ func TestHangingMedium(t *testing.T) {
 	})
 }
 
+// TestHangingReadBack: so is a read of Verify.
+func TestHangingReadBack(t *testing.T) {
+	image := noise(3*blockSize, 1)
+	synctest.Test(t, func(t *testing.T) {
+		m := newFakeMedium(t, make([]byte, len(image)))
+		w := m.open(false)
+		if err := fill(t.Context(), w, image); err != nil {
+			t.Fatal(err)
+		}
+		m.hangRead = make(chan struct{})
+		ctx, cancel := context.WithTimeout(t.Context(), closeGrace)
+		defer cancel()
+		if err := w.Verify(ctx, sha256.Sum256(image)); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Verify: %v, want the context's error", err)
+		}
+		if err := w.Close(); err == nil || !strings.Contains(err.Error(), "does not answer") {
+			t.Errorf("Close: %v", err)
+		}
+		close(m.hangRead)
+	})
+}
+
 // TestNothingIsLeftBehind: in a bubble, each way to end a Writer.
 func TestNothingIsLeftBehind(t *testing.T) {
 	image := noise(7*blockSize, 1)
