@@ -122,7 +122,7 @@ bench: build ## decoding speed and, as root, whole installs; PEERS=1 beside othe
 	$(GO) run ./test/bench
 	@if [ "$$(id -u)" = 0 ]; then \
 		set -x; $(GO) run ./test/bench -install -size $${SIZE:-512} -rounds $${ROUNDS:-5} -dir /dev/shm -media $${MEDIA:-ram} \
-			-codecs $${CODECS:-gzip,none,zstd,xz} -states $${STATES:-fresh,prev} -cpus $${CPUS:-0} $${PEERS:+-peers}; \
+			-codecs $${CODECS:-gzip,none,zstd,xz} -states $${STATES:-fresh,prev} -cpus $${CPUS:-0} $${PEERS:+-peers $$PEERS}; \
 	else \
 		echo "bench: not root: whole installs are left out"; \
 	fi

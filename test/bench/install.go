@@ -30,7 +30,7 @@ type installOptions struct {
 	rounds, cpus          int
 	dir, cache, bin, peer string
 	media, codecs, states []string
-	peers                 bool
+	peers                 []string // "1" is all
 }
 
 // installBench measures whole installs: a program that a shell would run writes
@@ -59,6 +59,11 @@ func runInstall(ctx context.Context, o installOptions) error {
 	for _, s := range o.states {
 		if s != "fresh" && s != "prev" {
 			return fmt.Errorf("state %q: want fresh or prev", s)
+		}
+	}
+	for _, p := range o.peers {
+		if !slices.Contains(peerNames(), p) {
+			return fmt.Errorf("program %q: want one of %v", p, peerNames())
 		}
 	}
 	if o.size%mib != 0 || o.size < 16*mib || o.rounds < 1 {
@@ -109,7 +114,7 @@ func (b *installBench) makeImages(ctx context.Context) error {
 	b.prev, err[1] = b.cache.file("prev", create(func(w io.Writer) error { return writeImages(io.Discard, w, b.size) }))
 	b.noise, err[2] = b.cache.file("noise", create(func(w io.Writer) error { return writeNoise(w, b.size) }))
 	b.sum, err[3] = sumFile(b.image)
-	if b.peers {
+	if len(b.peers) > 0 {
 		b.keys, err[4] = b.cache.key(ctx)
 	}
 	return errors.Join(err[:]...)

@@ -5,7 +5,7 @@
 // next to other programs' (docs/performance.md tells how and what it says):
 //
 //	go run ./test/bench [-size MiB] [-rounds N] [-dir DIR]
-//	go run ./test/bench -install [-peers] [-media LIST] [-codecs LIST] [-states LIST] [-cpus N] ...
+//	go run ./test/bench -install [-peers LIST] [-media LIST] [-codecs LIST] [-states LIST] [-cpus N] ...
 //
 // The contestants of the decoding table read the same file and throw the content
 // away. They take turns, round by round, so that a busy machine is busy for all
@@ -34,7 +34,7 @@ func main() {
 	flag.StringVar(&o.cache, "cache", ".cache/bench", "directory where images and artifacts are kept")
 	flag.StringVar(&o.bin, "bin", "bin", "directory of the programs to install with")
 	flag.StringVar(&o.peer, "peer", "test/bench/peer", "program that runs other programs")
-	flag.BoolVar(&o.peers, "peers", false, "install with other programs, too, where they are there")
+	peers := flag.String("peers", "", "other programs to install with, too, where they are there: a list, or 1 for all")
 	flag.IntVar(&o.cpus, "cpus", 0, "pin the programs to the first CPUs, this many; 0 to all")
 	media := flag.String("media", "ram", "media to install on: ram, sd20, sd20z, emmc60")
 	codecs := flag.String("codecs", "gzip,none,zstd,xz", "compressions to install")
@@ -42,6 +42,9 @@ func main() {
 	flag.Parse()
 	o.size = *size * mib
 	o.media, o.codecs, o.states = strings.Split(*media, ","), strings.Split(*codecs, ","), strings.Split(*states, ",")
+	if *peers != "" {
+		o.peers = strings.Split(*peers, ",")
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	bench := func() error { return run(ctx, o.out, o.size, o.rounds, o.dir) }
 	if *whole {

@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -48,9 +50,6 @@ func (b *installBench) programs(ctx context.Context, how codec) ([]*program, []m
 		{name: oursName, file: file, command: ours, config: "{}", after: armed},
 		{name: oursName + ", no read-back", file: file, command: ours, config: `{"VerifyWritten": false}`, after: armed},
 	}
-	if !b.peers {
-		return all, nil, nil
-	}
 	var left []missing
 	for _, p := range []struct {
 		name  string
@@ -63,6 +62,9 @@ func (b *installBench) programs(ctx context.Context, how codec) ([]*program, []m
 		{"swupdate", []string{"swupdate", "cpio", "openssl", "fw_printenv"}, how.swu != "-", b.swupdate},
 		{how.unpack + " | dd", []string{"dd"}, true, b.pipe},
 	} {
+		if !b.wants(p.name) {
+			continue
+		}
 		reason := lacking(p.needs)
 		if !p.can {
 			reason = how.name + " is not among its compressions"
@@ -80,6 +82,18 @@ func (b *installBench) programs(ctx context.Context, how codec) ([]*program, []m
 		all = append(all, made)
 	}
 	return all, left, nil
+}
+
+// peerNames returns what -peers may hold. "1" is all, and dd is what a
+// decompressor writes to.
+func peerNames() []string { return []string{"1", "mender-client", "rauc", "swupdate", "dd"} }
+
+// wants reports whether a program is among -peers.
+func (b *installBench) wants(name string) bool {
+	if strings.HasSuffix(name, "| dd") {
+		name = "dd"
+	}
+	return slices.Contains(b.peers, "1") || slices.Contains(b.peers, name)
 }
 
 func lacking(tools []string) string {
