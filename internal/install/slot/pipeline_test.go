@@ -228,13 +228,13 @@ func TestFailingMedium(t *testing.T) {
 	}
 }
 
-// TestUnreadableDiffers: what a read has left in memory from the block before
+// TestUnreadableDiffers: what a read has left in memory from the one before
 // must not pass for what the medium holds.
 func TestUnreadableDiffers(t *testing.T) {
-	half := noise(blockSize, 1)
+	half := noise(heldSize, 1)
 	image := append(slices.Clone(half), half...)
-	m := newFakeMedium(t, append(slices.Clone(half), noise(blockSize, 2)...))
-	m.badRead, m.readBack = blockSize, ReadNothing
+	m := newFakeMedium(t, append(slices.Clone(half), noise(heldSize, 2)...))
+	m.badRead, m.readBack = heldSize, ReadNothing
 	if _, err := m.install(false, image); err != nil || !bytes.Equal(m.disk, image) {
 		t.Errorf("the medium holds something else, error %v", err)
 	}
