@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"sync"
 )
 
 // UBootConfig says where a U-Boot environment is.
@@ -36,6 +37,11 @@ type UBoot struct {
 	layout      layout
 	lock        func(context.Context) (unlock func(), err error)
 	open        func(c Copy, write bool) (medium, error)
+
+	// images is memory for what the copies hold, by copy, of the one call that
+	// has mu: an installation looks a dozen times, and copies may be large.
+	mu     sync.Mutex
+	images [maxCopies][]byte
 }
 
 // OpenUBoot returns the store. It checks the configuration and does not touch
@@ -71,6 +77,8 @@ func OpenUBoot(cfg UBootConfig) (*UBoot, error) {
 // not undone. An error that no copy is good is [ErrCorrupt], [ErrNotFound] or
 // the medium's, and tells what was found in each place.
 func (u *UBoot) Get(ctx context.Context, names ...string) (map[string]string, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
 	unlock, err := u.lock(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read boot environment: %w", err)
@@ -100,6 +108,8 @@ func (u *UBoot) Get(ctx context.Context, names ...string) (map[string]string, er
 // It refuses with [ErrNoSpace], [ErrReadOnlyVar] or [ErrNotAtomic] before the
 // first write.
 func (u *UBoot) Update(ctx context.Context, pairs ...Var) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
 	unlock, err := u.lock(ctx)
 	if err != nil {
 		return fmt.Errorf("write boot environment: %w", err)
@@ -122,6 +132,8 @@ func (u *UBoot) Update(ctx context.Context, pairs ...Var) error {
 // Check implements [Store].
 func (u *UBoot) Check(ctx context.Context, pairs ...Var) (Health, error) {
 	h := Health{Active: -1}
+	u.mu.Lock()
+	defer u.mu.Unlock()
 	unlock, err := u.lock(ctx)
 	if err != nil {
 		return h, fmt.Errorf("read boot environment: %w", err)
@@ -205,8 +217,11 @@ func (s snapshot) target() int { return len(s.copies) - 1 - s.active }
 // medium and not only in a cache.
 func (u *UBoot) read(sync bool) (snapshot, error) {
 	s := snapshot{active: -1}
-	for _, c := range u.copies {
-		state, err := u.readCopy(c, sync)
+	for i, c := range u.copies {
+		if len(u.images[i]) != c.Size {
+			u.images[i] = make([]byte, c.Size)
+		}
+		state, err := u.readCopy(c, sync, u.images[i])
 		if err != nil {
 			return s, fmt.Errorf("read boot environment %s: %w", c, err)
 		}
@@ -233,9 +248,9 @@ func (u *UBoot) read(sync bool) (snapshot, error) {
 	return s, nil
 }
 
-// readCopy reads one copy. What is wrong with it goes into the state; the error
+// readCopy reads one copy into image. What is wrong with it goes into the state; the error
 // is for a flush that failed, after which nothing on the medium is certain.
-func (u *UBoot) readCopy(c Copy, sync bool) (s copyState, err error) {
+func (u *UBoot) readCopy(c Copy, sync bool, image []byte) (s copyState, err error) {
 	s = copyState{at: c}
 	m, err := u.open(c, false)
 	if err != nil {
@@ -249,8 +264,9 @@ func (u *UBoot) readCopy(c Copy, sync bool) (s copyState, err error) {
 			return s, fmt.Errorf("flush: %w", err)
 		}
 	}
-	s.image = make([]byte, c.Size)
+	s.image = image
 	n, err := m.ReadAt(s.image, 0)
+	clear(s.image[n:])
 	switch {
 	case n == c.Size:
 		s.err = u.layout.check(s.image)
