@@ -90,7 +90,7 @@ func (a *agent) checkBoot(ctx context.Context) (report.Code, error) {
 		}
 		return res.code, res.err
 	})
-	return a.follow(d, code, err)
+	return a.follow(ctx, d, code, err)
 }
 
 // nothingOpen ends the check of a boot that is no trial. A configuration that

@@ -38,7 +38,7 @@ const (
 // in trouble must not reboot a system that was committed.
 func (a *agent) leaveTrial(ctx context.Context, cause error, code report.Code) (report.Code, error) {
 	d := device.OpenBroken(a.opts)
-	reboot := func() error { return a.startReboot(d, rebootWish{why: "leave a trial that could not be judged"}) }
+	reboot := func() error { return a.startReboot(ctx, d, rebootWish{why: "leave a trial that could not be judged"}) }
 	a.lockWait = leaveLockWait
 	store, storeErr := a.openStore(ctx, d)
 	if storeErr == nil {

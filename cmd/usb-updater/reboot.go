@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -22,13 +24,28 @@ const (
 	rebootParam = "/run/systemd/reboot-param"
 )
 
-// reboot shuts the system down in order where systemd runs, and at once
+const (
+	// askTries and askPause are how often, and after how long, systemd is asked
+	// again.
+	askTries = 12
+	askPause = 10 * time.Second
+)
+
+var errNoReboot = errors.New("systemd was asked to reboot, and does not")
+
+// rebootSystem shuts the system down in order where systemd runs, and at once
 // elsewhere: by then everything that matters was flushed. The argument is for
 // the firmware, "" if there is none.
-func reboot(argument string) error {
+//
+// Under systemd it returns when the shutdown stops this program, which ends ctx.
+func (a *agent) rebootSystem(ctx context.Context, argument string) error {
 	_, err := os.Stat(systemdDir)
 	if err == nil {
-		return rebootSystemd(argument, rebootParam, func() error { return unix.Kill(1, sigReboot) })
+		ask := func() error { return unix.Kill(1, sigReboot) }
+		if err := rebootSystemd(argument, rebootParam, ask); err != nil {
+			return err
+		}
+		return a.insist(ctx, ask)
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("reboot: %w", err)
@@ -38,6 +55,21 @@ func reboot(argument string) error {
 		return fmt.Errorf("reboot: %w", err)
 	}
 	return nil
+}
+
+// insist asks again as long as nothing stops this program. systemd drops the
+// request, and tells only its log, while a job is queued that must not be
+// replaced: that of emergency.target, on the way to the emergency shell.
+func (a *agent) insist(ctx context.Context, ask func() error) error {
+	for range askTries {
+		if a.sleep(ctx, askPause) != nil {
+			return nil
+		}
+		if err := ask(); err != nil {
+			return fmt.Errorf("ask systemd to reboot: %w", err)
+		}
+	}
+	return errNoReboot
 }
 
 // rebootSystemd leaves the argument where systemd looks for it. One that is

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 )
 
 // TestRebootSystemd looks at what systemd would find at the moment it is asked,
@@ -37,6 +39,36 @@ func TestRebootSystemd(t *testing.T) {
 		}
 		if left := content(t, path); found != tt.found || left != tt.left {
 			t.Errorf("%s: systemd finds %q and %q is left, want %q and %q", tt.name, found, left, tt.found, tt.left)
+		}
+	}
+}
+
+// TestInsist: systemd may drop the request without a word. It is asked until the
+// shutdown stops the program, but not for ever.
+func TestInsist(t *testing.T) {
+	broken := errors.New("broken")
+	for _, tt := range []struct {
+		name      string
+		stoppedAt int // in which pause the shutdown comes
+		askErr    error
+		asked     int
+		want      error
+	}{
+		{"at once", 1, nil, 0, nil},
+		{"the third time", 4, nil, 3, nil},
+		{"never", askTries + 1, nil, askTries, errNoReboot},
+		{"cannot be asked", askTries, broken, 1, broken},
+	} {
+		pauses, asked := 0, 0
+		a := &agent{sleep: func(context.Context, time.Duration) error {
+			if pauses++; pauses == tt.stoppedAt {
+				return context.Canceled
+			}
+			return nil
+		}}
+		err := a.insist(t.Context(), func() error { asked++; return tt.askErr })
+		if !errors.Is(err, tt.want) || asked != tt.asked {
+			t.Errorf("%s: asked %d times, %v; want %d, %v", tt.name, asked, err, tt.asked, tt.want)
 		}
 	}
 }

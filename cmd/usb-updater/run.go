@@ -40,7 +40,7 @@ func (a *agent) update(ctx context.Context) (report.Code, error) {
 		a.log.Warn().Err(err).Msg("not rebooting; the next boot tries the new system")
 		return code, nil
 	}
-	return a.follow(d, code, err)
+	return a.follow(ctx, d, code, err)
 }
 
 // updateWith is the part of the job that needs the device for itself.

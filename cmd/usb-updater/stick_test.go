@@ -148,3 +148,40 @@ func TestRunForAll(t *testing.T) {
 		})
 	}
 }
+
+// TestWatchGoesOn: no stick ends the watch, neither a bad one nor one with an
+// update that needs no reboot; and one that goes is not looked at.
+func TestWatchGoesOn(t *testing.T) {
+	broken := errors.New("broken")
+	for _, tt := range []struct {
+		name string
+		end  error
+		code report.Code
+		want error
+	}{
+		{"told to stop", context.Canceled, report.OK, nil},
+		{"no more events", broken, report.Failed, broken},
+	} {
+		events := []watch.Device{
+			{Name: "sda1", Action: watch.Add}, {Name: "sda1", Action: watch.Remove}, {Name: "sdb", Action: watch.Change}, {Name: "sdc1", Action: watch.Add},
+		}
+		var ran []string
+		code, err := quietAgent().watchEvents(t.Context(), func(context.Context) (watch.Device, error) {
+			if len(events) == 0 {
+				return watch.Device{}, tt.end
+			}
+			dev := events[0]
+			events = events[1:]
+			return dev, nil
+		}, func(_ context.Context, dev watch.Device) report.Code {
+			ran = append(ran, dev.Name)
+			return []report.Code{report.OK, report.BadArtifact, report.OK}[len(ran)-1]
+		})
+		if diff := cmp.Diff([]string{"sda1", "sdb", "sdc1"}, ran); diff != "" {
+			t.Errorf("%s: it ran for (-want +got):\n%s", tt.name, diff)
+		}
+		if code != tt.code || !errors.Is(err, tt.want) {
+			t.Errorf("%s: watch ended with %s, %v, want %s, %v", tt.name, code.Name, err, tt.code.Name, tt.want)
+		}
+	}
+}

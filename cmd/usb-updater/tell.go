@@ -195,12 +195,12 @@ func (a *agent) conclude(ctx context.Context, d *device.Device, code report.Code
 
 // follow starts the reboot that a run asked for, if it did. That is the last
 // thing that a run does.
-func (a *agent) follow(d *device.Device, code report.Code, err error) (report.Code, error) {
+func (a *agent) follow(ctx context.Context, d *device.Device, code report.Code, err error) (report.Code, error) {
 	if a.tell == nil || a.tell.wish == nil {
 		return code, err
 	}
 	a.drain()
-	if rebootErr := a.startReboot(d, *a.tell.wish); rebootErr != nil {
+	if rebootErr := a.startReboot(ctx, d, *a.tell.wish); rebootErr != nil {
 		a.tell.ended = nil // the last word counts
 		return report.Failed, errors.Join(err, rebootErr)
 	}
@@ -300,7 +300,7 @@ func (a *agent) hush(ctx context.Context) {
 func (a *agent) reboot(why, argument string) { a.tell.wish = &rebootWish{why, argument} }
 
 // startReboot starts a reboot, or leaves it to others.
-func (a *agent) startReboot(d *device.Device, w rebootWish) error {
+func (a *agent) startReboot(ctx context.Context, d *device.Device, w rebootWish) error {
 	with := ""
 	if w.argument != "" {
 		with = fmt.Sprintf(", with the argument %q", w.argument)
@@ -314,7 +314,7 @@ func (a *agent) startReboot(d *device.Device, w rebootWish) error {
 		return simulateReboot(d, w.argument)
 	default:
 		a.log.Info().Msg("rebooting to " + w.why + with)
-		return reboot(w.argument)
+		return a.rebootSystem(ctx, w.argument)
 	}
 }
 

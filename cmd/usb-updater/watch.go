@@ -54,30 +54,35 @@ func (a *agent) runForAll(ctx context.Context, devices []watch.Device, run func(
 }
 
 // watch runs for every stick that comes. It is for systems on which no udev
-// rule starts a unit. It returns when it is told to, or when the device is
-// about to reboot.
+// rule starts a unit. It goes on until it is told to stop; the reboot for an
+// update is one way to do so.
 func (a *agent) watch(ctx context.Context) (report.Code, error) {
 	listener, err := watch.Listen(ctx)
 	if err != nil {
 		return report.Failed, err
 	}
-	defer listener.Close()                           // nothing is written
-	if code, err := a.scan(ctx); code == report.OK { // sticks that came before the listener
+	defer listener.Close() // nothing is written
+	// Sticks that came before the listener. Each one was told; that there is
+	// none is no news.
+	if code, err := a.scan(ctx); err != nil && !code.Quiet() && ctx.Err() == nil {
 		return code, err
 	}
+	return a.watchEvents(ctx, listener.Next, a.runFor)
+}
+
+// watchEvents runs for each event of next until ctx ends.
+func (a *agent) watchEvents(
+	ctx context.Context, next func(context.Context) (watch.Device, error), run func(context.Context, watch.Device) report.Code,
+) (report.Code, error) {
 	for {
-		dev, err := listener.Next(ctx)
-		if errors.Is(err, context.Canceled) {
+		dev, err := next(ctx)
+		switch {
+		case errors.Is(err, context.Canceled):
 			return report.OK, nil
-		}
-		if err != nil {
+		case err != nil:
 			return report.Failed, err
-		}
-		if dev.Action == watch.Remove {
-			continue
-		}
-		if code := a.runFor(ctx, dev); code == report.OK {
-			return code, nil
+		case dev.Action != watch.Remove:
+			run(ctx, dev) // what it found is told, and ends nothing
 		}
 	}
 }

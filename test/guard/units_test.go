@@ -167,8 +167,8 @@ func TestTrialDoesNotStayOpen(t *testing.T) {
 			"Wants=usb-updater-health.socket", // Requires= would keep the check from running
 		},
 		"usb-updater-boot-failed.service": {
-			"ExecStart=/usr/bin/usb-updater boot-check --give-up", "DefaultDependencies=no", "Conflicts=shutdown.target",
-			"TimeoutStartSec=", "WantedBy=emergency.target",
+			"ExecStart=/usr/bin/usb-updater boot-check --give-up", "DefaultDependencies=no", "Conflicts=shutdown.target", "IgnoreOnIsolate=yes",
+			"Type=exec", "RuntimeMaxSec=", "WantedBy=emergency.target",
 		},
 		"usb-updater@.service": {"After=dev-%i.device local-fs.target usb-updater-boot.service"},
 	} {
