@@ -101,6 +101,10 @@ func parse(args []string) (options, error) {
 	for len(args) > 0 {
 		arg := args[0]
 		args = args[1:]
+		if arg == "--" && o.command != "" { // what follows is no option, whatever it looks like
+			o.args = append(o.args, args...)
+			break
+		}
 		name := strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-")
 		dashed := name != arg && name != ""
 		switch {
@@ -180,12 +184,34 @@ func (o *options) progressStyle() (progressStyle, error) {
 	return parseProgress(o.progress)
 }
 
+// checkScope refuses an option that the command has no use for: whoever gives it
+// expects something of it.
+func (o *options) checkScope() error {
+	for _, scope := range []struct {
+		given  bool
+		option string
+		to     []command
+	}{
+		{o.rebootExitCode, "--reboot-exit-code", []command{cmdInstall, cmdResume}},
+		{o.progress != "", "--progress", []command{cmdInstall, cmdResume}},
+		{len(o.stopBefore) > 0, "--stop-before", []command{cmdInstall, cmdCommit, cmdRollback, cmdResume}},
+	} {
+		if scope.given && !slices.Contains(append(scope.to, cmdHelp, cmdVersion), o.command) {
+			return usageError(fmt.Sprintf("%s has no option %s", o.command, scope.option))
+		}
+	}
+	return nil
+}
+
 func (o *options) check() error {
 	if _, err := o.progressStyle(); err != nil {
 		return err
 	}
 	if o.command == "" {
 		return usageError("no command given")
+	}
+	if err := o.checkScope(); err != nil {
+		return err
 	}
 	for _, s := range o.stopBefore {
 		if !slices.Contains(install.StopStates(), s) {

@@ -211,6 +211,7 @@ Usage:
   mender show-provides    print what the installed artifact provides
 
 Commands may be given with dashes, too: mender -install FILE, mender --commit.
+mender-update is another name of this program.
 
 Options:
   -c, --config FILE            configuration (/etc/mender/mender.conf)
@@ -222,12 +223,14 @@ Options:
       --stop-before STATE      stop there, for a later resume; may be given several times:
                                ArtifactInstall_Enter, ArtifactCommit_Enter, ArtifactCommit_Leave,
                                ArtifactRollback_Enter, ArtifactFailure_Enter, Cleanup
-      --progress STYLE         install: bar, plain, json (a line for each update) or none, on standard error
+      --progress STYLE         install, resume: bar, plain, json (a line for each update) or none, on standard error
   -l, --log-level LEVEL        error, warning, info or debug (info)
   -L, --log-file FILE          write the log to FILE, not to standard error
       --root DIR               act on the simulated device in DIR
   -v, --version                print the version
   -h, --help                   print this text
+
+--no-syslog, --forcebootstrap, --log-modules X and --passphrase-file FILE are accepted, without effect.
 
 Exit codes:
   0  done; after install a reboot and a commit are still needed

@@ -18,7 +18,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"mender": main})
+	testscript.Main(m, map[string]func(){"mender": main, "mender-update": main})
 }
 
 func TestScript(t *testing.T) { simscript.Run(t, "testdata/script") }
@@ -41,6 +41,7 @@ func TestParse(t *testing.T) {
 		{[]string{"-no-syslog", "-skipverify", "-E", "c.pem", "-F", "-rollback"}, options{command: cmdRollback, trustedCerts: "c.pem", skipVerify: true}},
 		{[]string{"resume", "--stop-before", "Cleanup", "-stop-before=ArtifactCommit_Leave"}, options{command: cmdResume, stopBefore: []string{"Cleanup", "ArtifactCommit_Leave"}}},
 		{[]string{"install", "F", "--progress=json"}, options{command: cmdInstall, args: []string{"F"}, progress: "json"}},
+		{[]string{"install", "--", "-F"}, options{command: cmdInstall, args: []string{"-F"}}},
 		{[]string{"-h"}, options{command: cmdHelp}},
 		{[]string{"-version"}, options{command: cmdVersion}},
 		{nil, options{command: cmdHelp}},
@@ -73,6 +74,11 @@ func TestParse(t *testing.T) {
 		{"install", "F", "--stop-before", "Bogus"},
 		{"install", "F", "--stop-before"},
 		{"install", "F", "--progress", "xml"},
+		{"--", "commit"},
+		{"install", "--", "F", "G"},
+		{"commit", "--reboot-exit-code"},
+		{"show-artifact", "--stop-before", "Cleanup"},
+		{"--progress", "none", "rollback"},
 	} {
 		if o, err := parse(args); err == nil {
 			t.Errorf("parse(%q) = %+v, want an error", args, o)
