@@ -86,6 +86,11 @@ func (t *Trace) Entries() []Entry {
 	return slices.Clip(t.entries)
 }
 
+// Snapshot returns the trace as it is now; it does not grow any more.
+func (t *Trace) Snapshot() *Trace {
+	return &Trace{Start: t.Start, Unit: t.Unit, began: t.began, entries: t.Entries()}
+}
+
 // Moment is an instant at which the power may fail: after the first Index
 // entries.
 type Moment struct {

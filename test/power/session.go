@@ -136,6 +136,9 @@ func (s *session) judge(ctx context.Context, l *life, number, draws int) error {
 	if err != nil {
 		return err
 	}
+	now := *l
+	now.trace = l.trace.Snapshot() // the device may be on
+	l = &now
 	t, err := s.check.walk(ctx, l, images, draws, s.seed)
 	if err != nil {
 		return err
