@@ -52,7 +52,7 @@ var places = []string{"environment", "data", "slot", "flush"}
 
 // faultAll makes the disk fail at random moments of an update, then cuts the
 // power and lets the device start with a disk that is well again.
-func (s *session) faultAll(ctx context.Context) error {
+func (s *campaign) faultAll(ctx context.Context) error {
 	s.from = s.name()
 	if err := s.first(ctx); err != nil {
 		return err
@@ -68,7 +68,7 @@ func (s *session) faultAll(ctx context.Context) error {
 	return nil
 }
 
-func (s *session) faultOnce(ctx context.Context, n int) error {
+func (s *campaign) faultOnce(ctx context.Context, n int) error {
 	rng := rand.New(rand.NewPCG(s.seed, 2<<32+uint64(n))) //nolint:gosec // repeatable on purpose
 	before := s.main
 	end := before.trace.Len()
@@ -104,7 +104,7 @@ func (s *session) faultOnce(ctx context.Context, n int) error {
 
 // disturb plugs the stick in and lets the disk fail, until the update is over or
 // has rebooted.
-func (s *session) disturb(ctx context.Context, h *host, stick string, f fault) error {
+func (s *campaign) disturb(ctx context.Context, h *host, stick string, f fault) error {
 	if _, err := h.settle(ctx); err != nil {
 		return err
 	}
@@ -127,7 +127,7 @@ func (s *session) disturb(ctx context.Context, h *host, stick string, f fault) e
 }
 
 // afterFault cuts the power and starts the device again.
-func (s *session) afterFault(ctx context.Context, l *life, rng *rand.Rand, r result) error {
+func (s *campaign) afterFault(ctx context.Context, l *life, rng *rand.Rand, r result) error {
 	loss := medium.Losses[rng.IntN(len(medium.Losses))]
 	index := l.trace.Len()
 	image, err := l.trace.At(index, loss, rng)

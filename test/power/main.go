@@ -115,7 +115,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err := newLab(ctx, l, o.cache, o.bin); err != nil {
 		return errors.Join(err, results.Close())
 	}
-	s := &session{options: o, lab: l, check: &checker{lay: l.lay, dir: fast}, results: results, out: out}
+	s := &campaign{options: o, lab: l, check: &checker{lay: l.lay, dir: fast}, results: results, out: out}
 	err = s.run(ctx)
 	s.summary()
 	return errors.Join(err, results.Close(), s.verdict())

@@ -13,7 +13,7 @@ const idle = "while systemctl is-active -q 'usb-updater@*' || systemctl list-job
 
 // pullAll pulls sticks out at random moments from the insertion to the reboot, on
 // one device that stays on.
-func (s *session) pullAll(ctx context.Context) error {
+func (s *campaign) pullAll(ctx context.Context) error {
 	h, err := s.lab.powerOn(ctx, s.lab.disk.Clone(), [2]blockSet{}, nil)
 	if err != nil {
 		return err
@@ -53,7 +53,7 @@ func (h *host) untilReboot() time.Duration {
 
 // pull plugs a stick in, pulls it out at a random moment, and checks the device.
 // Each few times another stick follows, which must be installed.
-func (s *session) pull(ctx context.Context, h *host, n int, running string) (status, error) {
+func (s *campaign) pull(ctx context.Context, h *host, n int, running string) (status, error) {
 	rng := rand.New(rand.NewPCG(s.seed, 1<<32+uint64(n))) //nolint:gosec // repeatable on purpose
 	files, err := s.freshStick(ctx, h, running, n)
 	if err != nil {
@@ -116,7 +116,7 @@ func (s *session) pull(ctx context.Context, h *host, n int, running string) (sta
 // freshStick begins a new life in the running device and returns a stick for it.
 // Two releases take turns, so that what the last pull left in the slot is of
 // another release.
-func (s *session) freshStick(ctx context.Context, h *host, running string, n int) (artifactFiles, error) {
+func (s *campaign) freshStick(ctx context.Context, h *host, running string, n int) (artifactFiles, error) {
 	if n == 0 || running == s.to || len(s.pair) == 0 {
 		s.pair = []string{s.healthyName(), s.healthyName()}
 		if err := s.lab.forget(running, s.pair[0], s.pair[1]); err != nil {
@@ -130,7 +130,7 @@ func (s *session) freshStick(ctx context.Context, h *host, running string, n int
 	return s.lab.make(ctx, s.to)
 }
 
-func (s *session) healthyName() string {
+func (s *campaign) healthyName() string {
 	for {
 		if name := s.name(); s.healthyOf(name, "") != "" {
 			return name
@@ -139,7 +139,7 @@ func (s *session) healthyName() string {
 }
 
 // afterPull plugs in a stick that stays.
-func (s *session) afterPull(ctx context.Context, h *host, st status, r *result) (status, error) {
+func (s *campaign) afterPull(ctx context.Context, h *host, st status, r *result) (status, error) {
 	running := st.Artifact
 	s.pair = nil
 	files, err := s.freshStick(ctx, h, running, 0)

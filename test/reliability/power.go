@@ -41,11 +41,11 @@ type Power struct {
 	States, Unique        int            // that were judged offline
 	Violations            int            // of these states
 	Bugs                  []*Bug
-	Sessions              []*Session
+	Campaigns             []*Campaign
 	stages                map[string]*StageRow
 	pullStages            map[string]*StageRow
 	bugs                  map[string]*Bug
-	sessions              map[Session]*Session
+	campaigns             map[Campaign]*Campaign
 }
 
 // Count is what came of one kind of trial.
@@ -81,8 +81,8 @@ type Bug struct {
 	Violations map[string]int
 }
 
-// Session is one run of the program.
-type Session struct {
+// Campaign is one run of the program.
+type Campaign struct {
 	Seed   uint64
 	Commit string
 	Rounds int
@@ -93,7 +93,7 @@ type Session struct {
 func newPower() *Power {
 	p := &Power{
 		Losses: map[string]int{}, Boots: map[int]int{}, stages: map[string]*StageRow{}, pullStages: map[string]*StageRow{},
-		bugs: map[string]*Bug{}, sessions: map[Session]*Session{},
+		bugs: map[string]*Bug{}, campaigns: map[Campaign]*Campaign{},
 	}
 	for _, s := range stages {
 		p.stages[s], p.pullStages[s] = &StageRow{Stage: s}, &StageRow{Stage: s}
@@ -114,7 +114,7 @@ func (p *Power) line(text string) error {
 		p.bug(r)
 		return nil
 	}
-	s := p.session(r)
+	s := p.campaign(r)
 	switch r.Kind {
 	case "trace":
 		p.trace(r)
@@ -139,13 +139,13 @@ func (p *Power) line(text string) error {
 	return nil
 }
 
-func (p *Power) session(r result) *Session {
-	k := Session{Seed: r.Seed, Commit: r.Commit}
-	s := p.sessions[k]
+func (p *Power) campaign(r result) *Campaign {
+	k := Campaign{Seed: r.Seed, Commit: r.Commit}
+	s := p.campaigns[k]
 	if s == nil {
-		s = &Session{Seed: r.Seed, Commit: r.Commit}
-		p.sessions[k] = s
-		p.Sessions = append(p.Sessions, s)
+		s = &Campaign{Seed: r.Seed, Commit: r.Commit}
+		p.campaigns[k] = s
+		p.Campaigns = append(p.Campaigns, s)
 	}
 	return s
 }

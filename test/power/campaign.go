@@ -15,8 +15,8 @@ import (
 	"github.com/usb-updater/usb-updater/test/medium"
 )
 
-// session is one run of the program.
-type session struct {
+// campaign is one run of the program.
+type campaign struct {
 	options
 	lab     *lab
 	check   *checker
@@ -39,7 +39,7 @@ type session struct {
 	pair             []string // releases on the sticks that are pulled out
 }
 
-func (s *session) run(ctx context.Context) error {
+func (s *campaign) run(ctx context.Context) error {
 	s.stages, s.outcomes, s.next = map[string]int{}, map[string]int{}, 1
 	version, _ := exec.CommandContext(ctx, "git", "describe", "--tags", "--always", "--dirty").Output() // it is for people
 	s.commit = strings.TrimSpace(string(version))
@@ -67,17 +67,17 @@ func (s *session) run(ctx context.Context) error {
 }
 
 // late tells whether no more rounds are to begin.
-func (s *session) late() bool { return s.limit > 0 && time.Since(s.began) > s.limit }
+func (s *campaign) late() bool { return s.limit > 0 && time.Since(s.began) > s.limit }
 
 // name returns the name of the next release. Each fourth one is not healthy.
-func (s *session) name() string {
+func (s *campaign) name() string {
 	n := s.next
 	s.next++
 	return releaseName(n, n%4 != 0)
 }
 
 // first records the first update of a new device.
-func (s *session) first(ctx context.Context) error {
+func (s *campaign) first(ctx context.Context) error {
 	h, err := s.lab.powerOn(ctx, s.lab.disk.Clone(), [2]blockSet{}, nil)
 	if err != nil {
 		return err
@@ -101,7 +101,7 @@ func (s *session) first(ctx context.Context) error {
 
 // goOn makes the update to s.to on a device that is at rest, which runs s.from.
 // It returns what is wrong with how it ended.
-func (s *session) goOn(ctx context.Context, h *host) ([]string, error) {
+func (s *campaign) goOn(ctx context.Context, h *host) ([]string, error) {
 	files, err := s.lab.make(ctx, s.to)
 	if err != nil {
 		return nil, err
@@ -122,7 +122,7 @@ func (s *session) goOn(ctx context.Context, h *host) ([]string, error) {
 	return nil, nil
 }
 
-func (s *session) healthyOf(to, from string) string {
+func (s *campaign) healthyOf(to, from string) string {
 	if strings.Contains(to, unhealthy) {
 		return from
 	}
@@ -130,7 +130,7 @@ func (s *session) healthyOf(to, from string) string {
 }
 
 // judge judges all moments of a life and keeps the result.
-func (s *session) judge(ctx context.Context, l *life, number, draws int) error {
+func (s *campaign) judge(ctx context.Context, l *life, number, draws int) error {
 	began := time.Now()
 	images, err := s.lab.releases(ctx, l.names...)
 	if err != nil {
@@ -151,7 +151,7 @@ func (s *session) judge(ctx context.Context, l *life, number, draws int) error {
 	return s.add(r)
 }
 
-func (s *session) add(r result) error {
+func (s *campaign) add(r result) error {
 	r.Seed, r.Commit, r.Bug = s.seed, s.commit, s.bug
 	s.broken += len(r.Violations)
 	return s.results.add(r)
@@ -167,7 +167,7 @@ type cutAt struct {
 
 // choose picks the moment of a round's power cut. Stages take turns, so that each
 // is hit; each ninth cut falls into the start after the cut before it.
-func (s *session) choose(n int, rng *rand.Rand) (cutAt, error) {
+func (s *campaign) choose(n int, rng *rand.Rand) (cutAt, error) {
 	c := cutAt{life: s.main, loss: medium.Losses[rng.IntN(len(medium.Losses))]}
 	turn := n % (len(updateStages) + 1)
 	if turn < len(updateStages) {
@@ -180,6 +180,9 @@ func (s *session) choose(n int, rng *rand.Rand) (cutAt, error) {
 		return c, err
 	}
 	first, last, ok := bounds(marks, c.stage, c.life.trace.Len())
+	if !ok && s.bug != "" { // it may have changed the order
+		first, last, ok = 0, c.life.trace.Len(), true
+	}
 	if !ok {
 		return c, fmt.Errorf("the update has no stage %q: %s", c.stage, describe(marks))
 	}
@@ -188,7 +191,7 @@ func (s *session) choose(n int, rng *rand.Rand) (cutAt, error) {
 }
 
 // round cuts the power once, starts the device, and checks what has become of it.
-func (s *session) round(ctx context.Context, n int) error {
+func (s *campaign) round(ctx context.Context, n int) error {
 	rng := rand.New(rand.NewPCG(s.seed, uint64(n))) //nolint:gosec // repeatable on purpose
 	c, err := s.choose(n, rng)
 	if err != nil {
@@ -235,7 +238,7 @@ func (s *session) round(ctx context.Context, n int) error {
 
 // afterStart judges the trace of a start after a power cut, or of the update
 // that followed it.
-func (s *session) afterStart(ctx context.Context, l *life, r result) error {
+func (s *campaign) afterStart(ctx context.Context, l *life, r result) error {
 	switch {
 	case r.Next:
 		return errors.Join(s.judge(ctx, l, r.Number, s.draws), s.lab.forget(s.from, s.to))
@@ -247,7 +250,7 @@ func (s *session) afterStart(ctx context.Context, l *life, r result) error {
 }
 
 // predict judges one image.
-func (s *session) predict(ctx context.Context, m *medium.Image, images []release, own [2]blockSet) (verdict, error) {
+func (s *campaign) predict(ctx context.Context, m *medium.Image, images []release, own [2]blockSet) (verdict, error) {
 	w, err := s.check.newWatch(m, images, cloneOwn(own))
 	if err != nil {
 		return verdict{}, err
@@ -258,7 +261,7 @@ func (s *session) predict(ctx context.Context, m *medium.Image, images []release
 
 // start waits until the device is at rest, compares it with what was expected,
 // and each few rounds goes on with the next update.
-func (s *session) start(ctx context.Context, h *host, expected verdict, r *result) error {
+func (s *campaign) start(ctx context.Context, h *host, expected verdict, r *result) error {
 	st, err := h.settle(ctx)
 	r.Boots = len(h.life.boots)
 	if err != nil {
@@ -289,8 +292,8 @@ func (s *session) start(ctx context.Context, h *host, expected verdict, r *resul
 	return nil
 }
 
-// summary prints what the session came to.
-func (s *session) summary() {
+// summary prints what the campaign came to.
+func (s *campaign) summary() {
 	fmt.Fprintf(s.out, "\nseed %d: %d power cuts with a start after them, %d sticks pulled out, %d faults; %d states judged offline; %d violations\n",
 		s.seed, s.rounds, s.pulled, s.faulted, s.states, s.broken)
 	for _, st := range append([]stage{stageRecover}, updateStages...) {
@@ -299,12 +302,12 @@ func (s *session) summary() {
 	fmt.Fprintf(s.out, "  outcomes: %v\n", s.outcomes)
 }
 
-// leastHits is how often each stage must have been hit by a session of enough
+// leastHits is how often each stage must have been hit by a campaign of enough
 // rounds.
 const leastHits = 5
 
-// verdict is the error of a session in which something was wrong.
-func (s *session) verdict() error {
+// verdict is the error of a campaign in which something was wrong.
+func (s *campaign) verdict() error {
 	var err error
 	if s.broken > 0 {
 		err = fmt.Errorf("%d violations", s.broken)
