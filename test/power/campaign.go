@@ -35,6 +35,7 @@ type campaign struct {
 	rounds, pulled   int
 	faulted          int
 	took             time.Duration // from the insertion to the reboot
+	requests         int           // to the disk in this time
 	began            time.Time
 	pair             []string // releases on the sticks that are pulled out
 }
@@ -116,7 +117,7 @@ func (s *campaign) goOn(ctx context.Context, h *host) ([]string, error) {
 	case st.Artifact != want || st.Pending != "" || st.Boot.Phase != "steady":
 		return []string{fmt.Sprintf("after the update to %s: %+v", s.to, st)}, nil
 	}
-	s.took = h.untilReboot()
+	s.took, s.requests = h.untilReboot()
 	h.life.names = []string{s.from, s.to}
 	s.main, s.recovery = h.life, nil
 	return nil, nil

@@ -51,6 +51,17 @@ func (l *lab) powerOn(ctx context.Context, image *medium.Image, own [2]blockSet,
 	return h, nil
 }
 
+// yield lets go of the lock for a moment: whoever waits for it gets it now.
+func (h *host) yield() error {
+	h.unlock()
+	unlock, err := h.lab.hold()
+	if err != nil {
+		unlock = func() {}
+	}
+	h.unlock = unlock
+	return err
+}
+
 // cut cuts the power, and removes what the host left behind.
 func (h *host) cut() error {
 	var err error
@@ -85,15 +96,28 @@ const bootPattern = `MENDER boots slot (\d) trial (\d)`
 
 // expect waits for a pattern, or for the boot loader, of which it takes note. It
 // returns nil for that.
+//
+// What is typed while the device reboots stops the boot loader, as a key does.
+// It is told to go on.
 func (h *host) expect(ctx context.Context, pattern string) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, h.lab.timeout)
 	defer cancel()
-	found, err := h.machine.Expect(ctx, bootPattern+"|"+pattern)
-	if err != nil {
-		return nil, err
+	var found []string
+	for {
+		var err error
+		found, err = h.machine.Expect(ctx, bootPattern+`|(\n=> )|`+pattern)
+		if err != nil {
+			return nil, err
+		}
+		if found[3] == "" {
+			break
+		}
+		if err := h.machine.Send("boot"); err != nil {
+			return nil, err
+		}
 	}
 	if found[1] == "" {
-		return found[3:], nil
+		return found[4:], nil
 	}
 	b := boot{index: h.life.trace.Len(), trial: found[2] == "1", at: time.Now()}
 	if found[1] == fmt.Sprint(partB) {

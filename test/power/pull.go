@@ -36,19 +36,22 @@ func (s *campaign) pullAll(ctx context.Context) error {
 		}
 		if st, err = s.pull(ctx, h, n, st.Artifact); err != nil {
 			err = fmt.Errorf("pull %d: %w", n, err)
+			break
 		}
+		err = h.yield()
 	}
 	return errors.Join(err, h.cut())
 }
 
-// untilReboot is the time from the insertion to the trial boot.
-func (h *host) untilReboot() time.Duration {
+// untilReboot is the time from the insertion to the trial boot, and how many
+// requests came to the disk in it.
+func (h *host) untilReboot() (took time.Duration, requests int) {
 	for _, b := range h.life.boots {
 		if b.trial {
-			return b.at.Sub(h.plugged)
+			return b.at.Sub(h.plugged), b.index - h.life.plug
 		}
 	}
-	return time.Second // never: there was none, and goOn has said so
+	return time.Second, 1 // never: there was none, and goOn has said so
 }
 
 // pull plugs a stick in, pulls it out at a random moment, and checks the device.
@@ -63,8 +66,7 @@ func (s *campaign) pull(ctx context.Context, h *host, n int, running string) (st
 	if err := h.plug(id, files.stick); err != nil {
 		return status{}, err
 	}
-	wait := time.Duration(rng.Int64N(int64(s.took)))
-	rebooted, err := h.expectFor(ctx, wait)
+	rebooted, err := h.expectRequests(ctx, rng.IntN(s.requests), s.took)
 	if err != nil {
 		return status{}, err
 	}
@@ -154,6 +156,22 @@ func (s *campaign) afterPull(ctx context.Context, h *host, st status, r *result)
 	}
 	err = h.machine.Pull(h.stick())
 	return st, errors.Join(err, s.judge(ctx, h.life, r.Number, 1))
+}
+
+// expectRequests waits until so many requests have come to the disk since the
+// stick was plugged in: its progress is that of the device, however slow the
+// emulation is. It ends with a reboot, and after the time limit.
+func (h *host) expectRequests(ctx context.Context, n int, limit time.Duration) (rebooted bool, err error) {
+	const step = 20 * time.Millisecond
+	for waited := time.Duration(0); waited < limit; waited += step {
+		if h.life.trace.Len()-h.life.plug >= n {
+			return false, nil
+		}
+		if rebooted, err := h.expectFor(ctx, step); rebooted || err != nil {
+			return rebooted, err
+		}
+	}
+	return false, nil
 }
 
 // expectFor waits for a reboot, but not longer than that.
