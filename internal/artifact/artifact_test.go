@@ -151,6 +151,9 @@ func TestGood(t *testing.T) {
 		{"type-info of mender-artifact 3", rootfsParts, func(p *parts) { p.setHeader(nameTypeInfo, `{"type":"","future":{}}`) }},
 		{"no meta-data", rootfsParts, func(p *parts) { p.header = p.header[:3] }},
 		{"depends", rootfsParts, func(p *parts) { p.setHeader(nameTypeInfo, `{"type":"","artifact_depends":{"a":"","b":["c"]}}`) }},
+		{"depends on a name", rootfsParts, func(p *parts) {
+			p.setHeader(nameTypeInfo, `{"type":"","artifact_depends":{"artifact_name":"a","artifact_group":["b"]}}`)
+		}},
 		{"escapes", rootfsParts, func(p *parts) {
 			p.setHeader(nameHeaderInfo, strings.Replace(goodInfo, "rootfs-image", `rootfs\u002dimage`, 1))
 		}},

@@ -69,7 +69,6 @@ func TestDamageMeaning(t *testing.T) {
 		{name: "provides empty key", spoil: typ(`{"type":"","artifact_provides":{"":"x"}}`), kind: Format, want: notText},
 		{name: "provides newline", spoil: typ(`{"type":"","artifact_provides":{"a\nb":"x"}}`), kind: Format, want: notText},
 		{name: "depends device type", spoil: typ(`{"type":"","artifact_depends":{"device_type":"x"}}`), kind: Format, want: "belongs into header-info"},
-		{name: "depends name", spoil: typ(`{"type":"","artifact_depends":{"artifact_name":"x"}}`), kind: Format, want: "belongs into header-info"},
 		{name: "depends number", spoil: typ(`{"type":"","artifact_depends":{"a":1}}`), kind: Format, want: "not a list"},
 		{name: "depends empty list", spoil: typ(`{"type":"","artifact_depends":{"a":[]}}`), kind: Format, want: "not a list"},
 		{name: "depends mixed list", spoil: typ(`{"type":"","artifact_depends":{"a":["x",1]}}`), kind: Format, want: "not a string"},

@@ -193,12 +193,17 @@ func (h *Header) setProvides(v any, present bool) error {
 	return nil
 }
 
+// setDepends adds to what header-info demands. mender-artifact writes a
+// condition on the artifact's name or group here; it must not be in both places.
 func (h *Header) setDepends(v any, present bool) error {
-	pairs, err := typeInfoPairs(v, present, "artifact_name", "artifact_group", "device_type")
+	pairs, err := typeInfoPairs(v, present, "device_type")
 	if err != nil {
 		return badField("artifact_depends of type-info", err)
 	}
 	for k, v := range pairs {
+		if _, twice := h.Depends[k]; twice {
+			return malformed("header-info and type-info both depend on %s", quote(k))
+		}
 		if s, ok := v.(string); ok {
 			s, err = textOrEmpty(s, maxValueTextSize)
 			h.Depends[k] = []string{s}

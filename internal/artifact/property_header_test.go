@@ -130,9 +130,13 @@ func TestCountMismatch(t *testing.T) {
 func TestTypeInfoCannotWiden(t *testing.T) {
 	typ := func(doc string) func(*parts) { return func(p *parts) { p.setHeader(nameTypeInfo, doc) } }
 	var cases []damage
-	for _, key := range []string{"device_type", "artifact_name", "artifact_group"} {
-		for _, value := range []string{`"x"`, `["x"]`, `null`} {
-			cases = append(cases, damage{name: "depends " + key + value, spoil: typ(`{"type":"","artifact_depends":{"` + key + `":` + value + `}}`), kind: Format, want: "belongs into header-info"})
+	for _, value := range []string{`"x"`, `["x"]`, `null`} {
+		cases = append(cases, damage{name: "depends device_type" + value, spoil: typ(`{"type":"","artifact_depends":{"device_type":` + value + `}}`), kind: Format, want: "belongs into header-info"})
+		for _, key := range []string{"artifact_name", "artifact_group"} {
+			cases = append(cases, damage{name: "depends " + key + value, kind: Format, want: "both depend on", spoil: func(p *parts) {
+				p.setHeader(nameHeaderInfo, strings.Replace(goodInfo, `"artifact_depends":{`, `"artifact_depends":{"`+key+`":["y"],`, 1))
+				p.setHeader(nameTypeInfo, `{"type":"","artifact_depends":{"`+key+`":`+value+`}}`)
+			}})
 		}
 	}
 	for _, key := range []string{"artifact_name", "artifact_group"} {

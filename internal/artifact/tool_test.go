@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -54,6 +55,7 @@ func TestToolArtifacts(t *testing.T) {
 				args := []string{
 					"write", "rootfs-image", "-n", "tool-1", "-t", "box", "-f", path("rootfs.ext4"),
 					"-o", path("a.mender"), "--compression", comp, "-s", script, "-g", "production",
+					"--depends", "artifact_name:tool-0",
 				}
 				if key != "" {
 					args = append(args, "-k", path(key+".key"))
@@ -67,6 +69,7 @@ func TestToolArtifacts(t *testing.T) {
 				h := res.header
 				if h.Name != "tool-1" || h.Group != "production" || h.VerifiedBy != key ||
 					!h.MatchesDevice("box") || len(h.Scripts) != 1 || !h.HasClears ||
+					!slices.Equal(h.Depends["artifact_name"], []string{"tool-0"}) ||
 					h.Provides["rootfs-image.version"] != "tool-1" {
 					t.Errorf("header = %+v", h)
 				}
