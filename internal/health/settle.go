@@ -19,8 +19,9 @@ const (
 //
 // The state that systemd gives the whole system does not tell, because it
 // stays "starting" as long as the unit that asks has not finished. So the
-// queue is looked at: nothing runs in it but our own job, and what waits,
-// waits for us.
+// queue is looked at: nothing runs in it but our own job and those of the
+// agent's units, and what waits, waits for us. Another run of the agent, for
+// another partition of the stick, waits for the lock that this one holds.
 //
 // A boot that does not settle in time is no failure by itself; the checks
 // judge it. The note says what was still running then, or why systemd could
@@ -66,7 +67,7 @@ func (k *Checker) settleJobs(ctx context.Context) (note string, err error) {
 		}
 		var running []string
 		for _, j := range jobs {
-			if j.Status == "running" && j.Unit != self {
+			if j.Status == "running" && j.Unit != self && !matches(j.Unit, []string{ownUnits}) {
 				running = append(running, j.Unit)
 			}
 		}

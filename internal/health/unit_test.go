@@ -164,6 +164,7 @@ func TestNewRefuses(t *testing.T) {
 func TestSettle(t *testing.T) {
 	own := dbus.JobStatus{Unit: "usb-updater-boot.service", Status: "running"}
 	waits := dbus.JobStatus{Unit: "usb-updater@sda1.service", Status: "waiting"}
+	queued := dbus.JobStatus{Unit: "usb-updater@sda2.service", Status: "running"} // it waits for the lock that we hold
 	other := dbus.JobStatus{Unit: "app.service", Status: "running"}
 	tests := []struct {
 		name   string
@@ -173,6 +174,7 @@ func TestSettle(t *testing.T) {
 		waited time.Duration
 	}{
 		{"settled", [][]dbus.JobStatus{{own, waits}}, 0, "", time.Second},
+		{"another partition of the stick", [][]dbus.JobStatus{{own, queued}}, 0, "", time.Second},
 		{"another job", [][]dbus.JobStatus{{own, other}, {own, other, waits}, {own}}, 0, "", 3 * time.Second},
 		{"a gap between two jobs", [][]dbus.JobStatus{{own}, {own, other}, {own}}, 0, "", 3 * time.Second},
 		{"never", [][]dbus.JobStatus{{own, other}}, 0, "still running: app.service", 20 * time.Second},
