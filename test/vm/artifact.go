@@ -16,15 +16,15 @@ func (p *Parts) Artifact(path, name, image string) error {
 		return err
 	}
 	return p.artifact(path, artifacttest.Spec{
-		Name: name, Compression: "gzip",
+		Name: name, DeviceTypes: []string{DeviceType}, Compression: "gzip",
 		Provides: map[string]string{"rootfs-image.version": strings.TrimPrefix(name, "release-")},
 		Files:    []artifacttest.File{{Name: "rootfs.ext4", Size: info.Size(), Open: func() (io.Reader, error) { return os.Open(image) }}},
 	})
 }
 
-// artifact writes an artifact for the device, signed with its key.
+// artifact writes an artifact, signed with the device's key.
 func (p *Parts) artifact(path string, spec artifacttest.Spec) error {
-	spec.DeviceTypes, spec.Signer = []string{DeviceType}, p.key
+	spec.Signer = p.key
 	f, err := os.Create(path)
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -14,7 +15,7 @@ import (
 )
 
 // stepTimeout bounds each wait for the device: a boot, an installation.
-const stepTimeout = 3 * time.Minute
+const stepTimeout = 5 * time.Minute
 
 // built has the parts, made once in a run.
 var built = sync.OnceValues(func() (*Parts, error) { return Build(context.Background(), "../../.cache/vm", "../../bin") })
@@ -42,9 +43,7 @@ func newLabWith(t *testing.T, loader BootLoader) *lab {
 	}
 	l := &lab{loader: loader, parts: parts, dir: t.TempDir()}
 	l.disk = filepath.Join(l.dir, "disk")
-	if err := parts.Disk(t.Context(), l.disk, loader, l.image(t, Release{Name: "release-1"})); err != nil {
-		t.Fatal(err)
-	}
+	l.use(t, Release{Name: "release-1"})
 	return l
 }
 
@@ -77,6 +76,14 @@ func needDevice(t *testing.T) {
 	t.Skipf("needs%s", missing)
 }
 
+// use makes another release that of the lab's devices.
+func (l *lab) use(t *testing.T, r Release) {
+	t.Helper()
+	if err := l.parts.Disk(t.Context(), l.disk, l.loader, l.image(t, r)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func (l *lab) image(t *testing.T, r Release) string {
 	t.Helper()
 	path := filepath.Join(l.dir, r.Name+".ext4")
@@ -96,16 +103,45 @@ func (l *lab) artifact(t *testing.T, r Release) string {
 	return path
 }
 
+// stick makes the image of a stick that has room for a release.
 func (l *lab) stick(t *testing.T, fsType string, files ...string) string {
+	t.Helper()
+	return l.sized(t, 96, fsType, files...)
+}
+
+// small makes the image of a small stick.
+func (l *lab) small(t *testing.T, fsType string, files ...string) string {
+	t.Helper()
+	return l.sized(t, 8, fsType, files...)
+}
+
+func (l *lab) sized(t *testing.T, size int64, fsType string, files ...string) string {
+	t.Helper()
+	path := l.file(t)
+	if err := Stick(t.Context(), path, fsType, size, files...); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// partitioned makes the image of a stick with small sticks as partitions.
+func (l *lab) partitioned(t *testing.T, images ...string) string {
+	t.Helper()
+	path := l.file(t)
+	if err := Partitioned(t.Context(), path, 8, images...); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// file returns the path of a new file.
+func (l *lab) file(t *testing.T) string {
 	t.Helper()
 	f, err := os.CreateTemp(l.dir, "stick")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := Stick(t.Context(), f.Name(), fsType, 96, files...); err != nil {
 		t.Fatal(err)
 	}
 	return f.Name()
@@ -233,6 +269,19 @@ func (d *device) want(command string, words ...string) {
 	}
 }
 
+// says waits until the agent says the words on the console, after those of the
+// last call.
+func (d *device) says(words string) {
+	d.t.Helper()
+	d.expect(`usb-updater: [^\n]*` + regexp.QuoteMeta(words))
+}
+
+// in returns the device for a part of its test.
+func (d *device) in(t *testing.T) *device {
+	t.Helper()
+	return &device{t: t, m: d.m, cfg: d.cfg}
+}
+
 // settled waits until the boot check has run.
 func (d *device) settled() {
 	d.t.Helper()
@@ -244,4 +293,59 @@ func (d *device) plug(id, image string) {
 	if err := d.m.Plug(id, image); err != nil {
 		d.t.Fatal(err)
 	}
+}
+
+// pull takes a stick out.
+func (d *device) pull(id string) {
+	d.t.Helper()
+	if err := d.m.Pull(id); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// both runs a test on devices with U-Boot and with GRUB.
+func both(t *testing.T, test func(t *testing.T, l *lab)) {
+	t.Helper()
+	for _, loader := range []BootLoader{UBoot, GRUB} {
+		t.Run(loader.String(), func(t *testing.T) {
+			t.Parallel()
+			test(t, newLabWith(t, loader))
+		})
+	}
+}
+
+func (d *device) plugWritable(id, image string) {
+	d.t.Helper()
+	if err := d.m.PlugWritable(id, image); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// idle waits until no run is left that a stick has started.
+func (d *device) idle() {
+	d.t.Helper()
+	d.sh("while systemctl is-active -q 'usb-updater@*' || systemctl list-jobs | grep -q usb-updater@; do sleep 0.2; done")
+}
+
+// gone waits until the device has forgotten all sticks.
+func (d *device) gone() {
+	d.t.Helper()
+	d.sh("while ls /dev/sd* >/dev/null 2>&1; do sleep 0.2; done")
+	d.idle()
+}
+
+// exfat makes the image of a small stick with exFAT and has the device copy a
+// file onto it that is on its disk with vfat.
+func (d *device) exfat(disk, file string) string {
+	d.t.Helper()
+	path := filepath.Join(d.cfg.Dir, "exfat")
+	if err := Stick(d.t.Context(), path, "exfat", 8); err != nil {
+		d.t.Fatal(err)
+	}
+	d.plugWritable("exfat", path)
+	d.says("no-artifact (10)")
+	d.sh("mkdir -p /run/from /run/to && mount -t vfat -o ro " + disk + " /run/from && mount -t exfat /dev/sd? /run/to && cp /run/from/" + file + " /run/to && umount /run/from /run/to")
+	d.pull("exfat")
+	d.gone()
+	return path
 }

@@ -191,9 +191,15 @@ func (m *Machine) tail() string {
 	return string(m.output[max(0, len(m.output)-enough):])
 }
 
-// Login waits for the shell and makes it quiet.
+// Login waits for the shell of the latest boot and makes it quiet. The shell may
+// have come before words that Expect has found already.
 func (m *Machine) Login(ctx context.Context) error {
-	if _, err := m.Expect(ctx, `(?m)^# $|\n# `); err != nil {
+	m.mu.Lock()
+	if boot := bytes.LastIndex(m.output[:m.seen], []byte("Starting kernel")); boot >= 0 {
+		m.seen = boot
+	}
+	m.mu.Unlock()
+	if _, err := m.Expect(ctx, `\n# `); err != nil {
 		return err
 	}
 	// The first line is still echoed; the marker is not in it as a whole.
@@ -218,11 +224,18 @@ func (m *Machine) Run(ctx context.Context, command string) (output string, statu
 	return found[1], status, err
 }
 
-// Plug puts a stick with the image file into the machine.
-func (m *Machine) Plug(id, image string) error {
+// Plug puts a stick with the image file into the machine, as one with its write
+// protect switch on.
+func (m *Machine) Plug(id, image string) error { return m.plug(id, image, true) }
+
+// PlugWritable puts a stick with the image file into the machine, which may
+// write to it.
+func (m *Machine) PlugWritable(id, image string) error { return m.plug(id, image, false) }
+
+func (m *Machine) plug(id, image string, readOnly bool) error {
 	err := m.monitor.do("blockdev-add", map[string]any{
-		"node-name": id, "driver": "raw", "read-only": true,
-		"file": map[string]any{"driver": "file", "filename": image, "read-only": true},
+		"node-name": id, "driver": "raw", "read-only": readOnly,
+		"file": map[string]any{"driver": "file", "filename": image, "read-only": readOnly},
 	})
 	if err != nil {
 		return err
@@ -235,7 +248,18 @@ func (m *Machine) Pull(id string) error {
 	if err := m.monitor.do("device_del", map[string]any{"id": id}); err != nil {
 		return err
 	}
-	return m.monitor.deleted(id)
+	if err := m.monitor.deleted(id); err != nil {
+		return err
+	}
+	return m.monitor.do("blockdev-del", map[string]any{"node-name": id})
+}
+
+// Console returns what the serial console has printed since the machine was
+// switched on.
+func (m *Machine) Console() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return string(m.output)
 }
 
 // Save keeps the state of the running machine in its disk, which must be a

@@ -19,6 +19,9 @@ func Stick(ctx context.Context, path, fsType string, size int64, files ...string
 		if err := run(ctx, "mkfs.vfat", path); err != nil {
 			return err
 		}
+		if len(files) == 0 {
+			return nil
+		}
 		return run(ctx, "mcopy", slices.Concat([]string{"-i", path}, files, []string{"::/"})...)
 	case "ext4":
 		dir, err := os.MkdirTemp("", "stick")
@@ -26,8 +29,10 @@ func Stick(ctx context.Context, path, fsType string, size int64, files ...string
 			return err
 		}
 		defer os.RemoveAll(dir)
-		if err := run(ctx, "cp", append(slices.Clone(files), dir)...); err != nil {
-			return err
+		if len(files) > 0 {
+			if err := run(ctx, "cp", append(slices.Clone(files), dir)...); err != nil {
+				return err
+			}
 		}
 		return run(ctx, "mke2fs", "-q", "-F", "-t", "ext4", "-d", dir, path)
 	case "exfat": // nothing here can fill it; the device can

@@ -190,6 +190,7 @@ func (l *lab) artifactOf(t *testing.T, release, image string) string {
 
 // TestFlash: slots in UBI volumes, and boot environments in MTD devices.
 func TestFlash(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	if _, err := exec.LookPath("mkfs.ubifs"); err != nil {
 		if strings.Contains(os.Getenv("REQUIRE"), "vm") {
