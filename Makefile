@@ -27,7 +27,7 @@ MAX_USB_UPDATER := 6815744
 TOOLS   := .cache/tools
 PROGRAMS := mender usb-updater
 ARCHES  := amd64 arm64 armv7 riscv64
-SHELL_SCRIPTS := .ci/run $(shell grep -lE '^\#!/bin/(ba)?sh' test/* 2>/dev/null)
+SHELL_SCRIPTS := .ci/run $(shell grep -lE '^\#!/bin/(ba)?sh' test/* test/vm/* 2>/dev/null)
 
 .PHONY: help
 help: ## list the targets
@@ -101,6 +101,10 @@ test-device: build ## tests on loop devices and with the real U-Boot; they skip 
 .PHONY: test-powercut
 test-powercut: ## cut the power at every write and print what boots
 	$(GO) test -count=1 -v -run 'PowerCut|Crash' ./internal/bootenv/... ./internal/install/... ./internal/atomicfile/...
+
+.PHONY: test-vm
+test-vm: packages build ## whole virtual devices with U-Boot, GRUB and UBI, two at a time: updates, rollbacks, sticks of all kinds; needs root; RUN: only some
+	$(GO) test -count=1 -v -timeout 60m -parallel 2 -tags vm -run "$${RUN:-.}" ./test/vm
 
 .PHONY: test-vm-power
 test-vm-power: build ## cut a virtual device's power; ROUNDS, SEED; instead PULLS sticks pulled out, FAULTS I/O errors; BUG: with a deliberate bug
