@@ -134,11 +134,11 @@ func TestSticks(t *testing.T) {
 		d := d.in(t)
 		image := l.small(t, "vfat", l.configArtifact(t, "config-6", "another-device", "not for us"))
 		d.plugWritable("stick", image)
-		d.says("refused (20)")
+		d.says("not-for-device (22)")
 		d.idle()
 		d.pull("stick")
 		out, err := exec.CommandContext(t.Context(), "mtype", "-i", image, "::/usb-updater/"+DeviceType+"-1.txt").CombinedOutput()
-		if err != nil || !strings.Contains(string(out), "refused (20)") || !strings.Contains(string(out), "config-6") {
+		if err != nil || !strings.Contains(string(out), "not-for-device (22)") || !strings.Contains(string(out), "config-6") {
 			t.Errorf("the report on the stick: %v\n%s", err, out)
 		}
 		d.want("cat /data/app/config", "config-5")
