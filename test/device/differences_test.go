@@ -187,10 +187,6 @@ func artifacts() []difference {
 			code, _ := m.code(program, "install", m.artifact("release-2", artifacttest.Spec{Depends: map[string][]string{"data.version": {"0", "1"}}}))
 			return m.state(program, code)
 		}, "0 3/1 release-1", "0 3/1 release-1", "1 2/0 release-1"},
-		{"type-info `depends` on `artifact_name` or `artifact_group`", "works", func(m *machine, program string) string {
-			code, _ := m.code(program, "install", m.artifact("release-2", artifacttest.Spec{Depends: map[string][]string{"artifact_name": {"release-1"}}}))
-			return m.state(program, code)
-		}, "1 2/0 release-1", "0 3/1 release-1", "0 3/1 release-1"},
 	}
 }
 
