@@ -95,6 +95,9 @@ func (s *campaign) pull(ctx context.Context, h *host, n int, running string) (st
 	case running:
 	case s.healthyOf(s.to, running):
 		r.Outcome = "new"
+		if _, n := h.untilReboot(); n < s.requests { // the first update has more to write
+			s.requests = max(n, 1)
+		}
 	default:
 		r.Violations = append(r.Violations, fmt.Sprintf("%s runs", st.Artifact))
 	}
