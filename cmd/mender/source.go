@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/usb-updater/usb-updater/internal/artifact"
 	"github.com/usb-updater/usb-updater/internal/device"
 )
 
@@ -28,9 +29,10 @@ func (p *program) openSource(ctx context.Context, d *device.Device, name string)
 // localFile is a file whose reads end with a context, also one that waits for
 // the writer of a pipe.
 type localFile struct {
-	file *os.File
-	ctx  context.Context
-	stop func() bool
+	file  *os.File
+	ahead io.Reader // of the file
+	ctx   context.Context
+	stop  func() bool
 }
 
 func openLocal(ctx context.Context, name string) (source, error) {
@@ -49,7 +51,7 @@ func openLocal(ctx context.Context, name string) (source, error) {
 	if info.Mode().IsRegular() {
 		size = info.Size()
 	}
-	l := &localFile{file: f, ctx: ctx}
+	l := &localFile{file: f, ahead: artifact.Prefetch(f), ctx: ctx}
 	// A regular file has no deadline, and needs none.
 	l.stop = context.AfterFunc(ctx, func() { _ = f.SetReadDeadline(time.Unix(1, 0)) })
 	return source{l, size}, nil
@@ -79,7 +81,7 @@ func openFile(ctx context.Context, name string) (*os.File, error) {
 }
 
 func (l *localFile) Read(p []byte) (int, error) {
-	n, err := l.file.Read(p)
+	n, err := l.ahead.Read(p)
 	if err != nil && l.ctx.Err() != nil {
 		err = context.Cause(l.ctx)
 	}

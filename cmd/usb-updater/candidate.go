@@ -224,7 +224,7 @@ func reopen(ctx context.Context, p profile, stick *mount.Stick, c candidate) (*a
 	if err != nil {
 		return nil, nil, err
 	}
-	art, err := artifact.Open(&patientReader{ctx: ctx, file: file, limit: p.stall}, artifact.Options{Keys: p.keys})
+	art, err := artifact.Open(&patientReader{ctx: ctx, file: artifact.Prefetch(file), limit: p.stall}, artifact.Options{Keys: p.keys})
 	if err == nil && !sameHeader(c.header, art.Header()) {
 		err = fmt.Errorf("artifact %.64q: %w", c.entry.Path, errStickChanged)
 	}
