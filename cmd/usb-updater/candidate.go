@@ -143,6 +143,7 @@ func decide(p profile, found []candidate) policy.Decision {
 		MaxAttempts:       p.device.Agent.MaxAttempts,
 		AllowUnsigned:     p.device.Agent.AllowUnsigned,
 		AllowDowngrade:    p.device.Agent.AllowDowngrade,
+		MinVersion:        p.device.Agent.MinVersion,
 		SlotSize:          p.slots.Partition(p.slots.Inactive()).Size,
 	}
 	if r.Attempt != nil {

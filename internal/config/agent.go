@@ -28,6 +28,9 @@ type Agent struct {
 	AllowUnsigned bool
 	// AllowDowngrade lets an older release replace a newer one unattended.
 	AllowDowngrade bool
+	// MinVersion is the lowest version of a root file system that is installed
+	// unattended, AllowDowngrade or not; "" is none.
+	MinVersion string
 	// MaxAttempts is how many failed trials of one artifact are enough.
 	MaxAttempts int
 	// FileSystems are the types that a stick may have.

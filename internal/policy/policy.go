@@ -20,7 +20,8 @@ type Device struct {
 	MaxAttempts       int            // trials before an artifact is refused
 	AllowUnsigned     bool
 	AllowDowngrade    bool
-	SlotSize          int64 // bytes
+	MinVersion        string // lowest version of a root file system, "" for none
+	SlotSize          int64  // bytes
 }
 
 // Candidate is one artifact found on a stick.
@@ -145,6 +146,15 @@ func judge(d Device, c Candidate) (Verdict, bool) {
 		return Verdict{RuleFailed, fmt.Sprintf("was started %d times on this device and never came to a verdict", d.Starts)}, false
 	case d.FailedAttempts[c.Digest] >= max(d.MaxAttempts, 1):
 		return Verdict{RuleFailed, fmt.Sprintf("failed %d time(s) on this device", d.FailedAttempts[c.Digest])}, false
+	}
+	if d.MinVersion != "" && !c.Module {
+		order, ok := Compare(c.label(), versionTail(d.MinVersion))
+		switch {
+		case !ok:
+			return Verdict{RuleDowngrade, fmt.Sprintf("version %q cannot be compared with MinVersion %q", c.label(), d.MinVersion)}, false
+		case order < 0:
+			return Verdict{RuleDowngrade, fmt.Sprintf("version %q is below MinVersion %q", c.label(), d.MinVersion)}, false
+		}
 	}
 	installed := d.installedLabel()
 	if c.Module {

@@ -254,3 +254,34 @@ func TestDefenseD09ManyStarts(t *testing.T) {
 	}
 	r.boots(t, 3)
 }
+
+// TestDefenseD06Floor: a device that has lost its data partition knows no release
+// to compare with. The floor is in the release that runs, and holds all the same.
+func TestDefenseD06Floor(t *testing.T) {
+	need(t)
+	for floor, want := range map[string]string{"": "ok", "2": "ok", "release-3": "refused", "no version": "refused"} {
+		t.Run(floor, func(t *testing.T) {
+			r := newRig(t)
+			good := r.artifact(t, "release-2", nil)
+			for _, lost := range []string{"var/lib/mender/mender-store", "etc/mender/artifact_info"} {
+				if err := os.RemoveAll(filepath.Join(r.dev.Dir, lost)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			conf := filepath.Join(r.dev.Dir, "etc/usb-updater/usb-updater.conf")
+			err := errors.Join(os.MkdirAll(filepath.Dir(conf), 0o755),
+				os.WriteFile(conf, fmt.Appendf(nil, `{"AllowDowngrade": true, "MinVersion": %q}`, floor), 0o600))
+			if err != nil {
+				t.Fatal(err)
+			}
+			o := r.run(t, writeStick(t, files{"a.mender": good}))
+			o.oneOf(t, want)
+			if installed := r.safe(t, o, "release-2"); installed != (want == "ok") {
+				t.Errorf("installed: %v\n%s", installed, o.log)
+			}
+			if want != "ok" && !strings.Contains(o.log, "MinVersion") {
+				t.Errorf("the log does not say why:\n%s", o.log)
+			}
+		})
+	}
+}
