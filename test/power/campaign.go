@@ -118,9 +118,22 @@ func (s *campaign) goOn(ctx context.Context, h *host) ([]string, error) {
 		return []string{fmt.Sprintf("after the update to %s: %+v", s.to, st)}, nil
 	}
 	s.took, s.requests = h.untilReboot()
-	h.life.names = []string{s.from, s.to}
+	h.life.names = namesAfter(h.life.names, s.from, s.to)
 	s.main, s.recovery = h.life, nil
 	return nil, nil
+}
+
+// namesAfter are the releases that may be in a slot in the life of an update: its
+// own two, and those of the life before it, of which the cut may have left one
+// armed.
+func namesAfter(before []string, from, to string) []string {
+	names := []string{from, to}
+	for _, name := range before[:min(2, len(before))] {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 func (s *campaign) healthyOf(to, from string) string {
@@ -140,6 +153,10 @@ func (s *campaign) judge(ctx context.Context, l *life, number, draws int) error 
 	now := *l
 	now.trace = l.trace.Snapshot() // the device may be on
 	l = &now
+	s.check.keep = ""
+	if s.bug == "" {
+		s.check.keep = filepath.Join(s.keep, fmt.Sprintf("violation-%d-trace-%d.disk", s.seed, number))
+	}
 	t, err := s.check.walk(ctx, l, images, draws, s.seed)
 	if err != nil {
 		return err
@@ -242,7 +259,7 @@ func (s *campaign) round(ctx context.Context, n int) error {
 func (s *campaign) afterStart(ctx context.Context, l *life, r result) error {
 	switch {
 	case r.Next:
-		return errors.Join(s.judge(ctx, l, r.Number, s.draws), s.lab.forget(s.from, s.to))
+		return errors.Join(s.judge(ctx, l, r.Number, s.draws), s.lab.forget(l.names...))
 	case r.Boots == 0:
 		return nil
 	}

@@ -26,6 +26,7 @@ import (
 type checker struct {
 	lay   layout
 	dir   string // scratch, in memory
+	keep  string // file for the disk of the first violation of a life, "" for none
 	known map[key]verdict
 }
 
@@ -330,6 +331,11 @@ func (c *checker) walk(ctx context.Context, l *life, releases []release, draws i
 				v, err := c.judge(ctx, w, left)
 				if err != nil {
 					return err
+				}
+				if len(v.Violations) > 0 && len(t.Violations) == 0 && c.keep != "" {
+					if err := left.Save(c.keep, 0, left.Size()); err != nil {
+						return err
+					}
 				}
 				t.add(v, example{Index: m.Index, Loss: loss, Stage: at})
 			}

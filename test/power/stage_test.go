@@ -240,3 +240,12 @@ func dataPartition(t *testing.T) []byte {
 	}
 	return readFile(t, image)
 }
+
+// TestNamesAfter: a cut may have left the update before armed, and the device
+// starts from there into the next one.
+func TestNamesAfter(t *testing.T) {
+	got := namesAfter([]string{"release-1", "release-5", "release-4"}, "release-1", "release-6")
+	if want := "release-1 release-6 release-5"; strings.Join(got, " ") != want {
+		t.Errorf("names %q, want %q", got, want)
+	}
+}
