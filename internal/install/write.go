@@ -18,9 +18,9 @@ type Written struct {
 	proof *artifact.Verified
 }
 
-// Write streams the planned artifact into its slot, flushes, and compares the
-// medium with the signed checksum; or it streams it to its update module. The
-// boot loader does not know of it yet.
+// Write streams the planned artifact into its slot, compares the stream with the
+// signed checksum, flushes, and compares the medium with the stream; or it
+// streams it to its update module. The boot loader does not know of it yet.
 //
 // On error the running slot is untouched and boots; the content of the other
 // one is unknown, and the next Write of the same artifact rewrites only what
