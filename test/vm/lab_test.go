@@ -4,6 +4,7 @@ package vm
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -198,7 +199,12 @@ func (l *lab) power(t *testing.T, cfg Config) *device {
 	t.Helper()
 	d := &device{t: t, cfg: cfg}
 	d.on()
-	t.Cleanup(d.off)
+	t.Cleanup(func() {
+		if t.Failed() {
+			d.journal()
+		}
+		d.off()
+	})
 	return d
 }
 
@@ -216,6 +222,22 @@ func (d *device) off() {
 	d.t.Helper()
 	if err := d.m.PowerOff(); err != nil {
 		d.t.Error(err)
+	}
+}
+
+// journal keeps the journal of a device whose test has failed, if its shell
+// answers.
+func (d *device) journal() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	err := d.m.Login(ctx)
+	if err == nil {
+		var text string
+		text, _, err = d.m.Run(ctx, "journalctl -b --no-pager -o short-monotonic; systemctl list-jobs --no-pager; lsblk")
+		err = errors.Join(err, os.WriteFile(filepath.Join(d.cfg.Dir, "journal.log"), []byte(text), 0o600))
+	}
+	if err != nil {
+		d.t.Logf("the journal of the device: %v", err)
 	}
 }
 

@@ -191,11 +191,12 @@ func (m *Machine) tail() string {
 	return string(m.output[max(0, len(m.output)-enough):])
 }
 
-// Login waits for the shell of the latest boot and makes it quiet. The shell may
-// have come before words that Expect has found already.
+// Login waits for the shell of the boot that Expect has seen last, if it has seen
+// one, and makes it quiet. The shell may have come before words that Expect has
+// found already.
 func (m *Machine) Login(ctx context.Context) error {
 	m.mu.Lock()
-	if boot := bytes.LastIndex(m.output[:m.seen], []byte("Starting kernel")); boot >= 0 {
+	if boot := bytes.LastIndex(m.output[:m.seen], []byte("MENDER boots slot")); boot >= 0 {
 		m.seen = boot
 	}
 	m.mu.Unlock()
