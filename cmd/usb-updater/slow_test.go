@@ -4,7 +4,6 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -12,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/usb-updater/usb-updater/test/tier"
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
@@ -27,7 +28,7 @@ import (
 // that stops in the middle of an installation, ends the run, and the old slot
 // stays. The limits are shorter here than in the field.
 func TestDefenseD07SlowStick(t *testing.T) {
-	needFUSE(t)
+	tier.Device.Need(t, "root", "/dev/fuse")
 	const (
 		short = 300 * time.Millisecond
 		long  = time.Minute
@@ -142,22 +143,5 @@ func lookupHangs(s *fuse.Stick, release chan struct{}) {
 			return e, unix.EIO
 		}
 		return e, nil
-	}
-}
-
-// needFUSE skips where the test cannot run, unless REQUIRE demands the device
-// tests.
-func needFUSE(t *testing.T) {
-	t.Helper()
-	_, err := os.Stat("/dev/fuse")
-	if os.Getuid() != 0 {
-		err = errors.Join(err, errors.New("not root"))
-	}
-	switch {
-	case err == nil:
-	case strings.Contains(os.Getenv("REQUIRE"), "device"):
-		t.Fatal(err)
-	default:
-		t.Skipf("needs root and FUSE: %v", err)
 	}
 }

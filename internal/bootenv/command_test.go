@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/usb-updater/usb-updater/test/tier"
+
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/usb-updater/usb-updater/internal/bootenv"
@@ -184,7 +186,7 @@ func TestOpenCommand(t *testing.T) {
 // TestCommandWithFwTools runs the whole contract through the real tools: by
 // name and with the quirks of the release that is installed.
 func TestCommandWithFwTools(t *testing.T) {
-	needTool(t, "fw_printenv", "fw_setenv")
+	tier.Device.Need(t, "fw_printenv", "fw_setenv")
 	path := func(name string) string {
 		p, err := exec.LookPath(name)
 		if err != nil {

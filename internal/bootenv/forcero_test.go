@@ -11,13 +11,15 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/usb-updater/usb-updater/test/tier"
+
 	"golang.org/x/sys/unix"
 )
 
 // loopDevice returns a block device with this content.
 func loopDevice(t *testing.T, content []byte) string {
 	t.Helper()
-	requireTool(t, "losetup", "blockdev")
+	tier.Device.Need(t, "losetup", "blockdev")
 	if os.Geteuid() != 0 {
 		t.Skip("a loop device needs root")
 	}

@@ -8,24 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
+	"github.com/usb-updater/usb-updater/test/tier"
+
 	"github.com/usb-updater/usb-updater/internal/bootenv/grubtest"
 )
-
-func needTools(t *testing.T, names ...string) {
-	t.Helper()
-	for _, name := range names {
-		if _, err := exec.LookPath(name); err != nil {
-			if slices.Contains(strings.Split(os.Getenv("REQUIRE"), ","), "device") {
-				t.Fatalf("%s is required", name)
-			}
-			t.Skipf("%s is not installed", name)
-		}
-	}
-}
 
 func output(t *testing.T, env []string, name string, args ...string) string {
 	t.Helper()
@@ -43,7 +32,7 @@ func output(t *testing.T, env []string, name string, args ...string) string {
 // TestWithGRUBEditenv lets grub-editenv and this package write random values in
 // turn, and both read.
 func TestWithGRUBEditenv(t *testing.T) {
-	needTools(t, "grub-editenv")
+	tier.Device.Need(t, "grub-editenv")
 	path := filepath.Join(t.TempDir(), "grubenv")
 	output(t, nil, "grub-editenv", path, "create")
 	store := OpenGRUBPlain(GRUBPlainConfig{Path: path, Locks: []string{path + ".lock"}})
@@ -147,7 +136,7 @@ exit
 // power cut tests believe: of writes in place all states, of truncating ones
 // those of one change; and what other damage there is.
 func TestWithGRUB(t *testing.T) {
-	needTools(t, "grub-emu", "mformat", "mcopy", "mmd")
+	tier.Device.Need(t, "grub-emu", "mformat", "mcopy", "mmd")
 	dir := t.TempDir()
 	path := func(name string) string { return filepath.Join(dir, name) }
 	write := func(name string, b []byte) {

@@ -15,21 +15,10 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/usb-updater/usb-updater/test/tier"
+
 	"github.com/google/go-cmp/cmp"
 )
-
-// requireTool skips the test where a tool is missing that it compares with.
-func requireTool(t *testing.T, names ...string) {
-	t.Helper()
-	for _, name := range names {
-		if _, err := exec.LookPath(name); err != nil {
-			if slices.Contains(strings.Split(os.Getenv("REQUIRE"), ","), "device") {
-				t.Fatalf("%s is required", name)
-			}
-			t.Skipf("%s is not installed", name)
-		}
-	}
-}
 
 // run runs a tool and returns its output, or false if it fails.
 func run(t *testing.T, stdin, name string, args ...string) (string, bool) {
@@ -161,7 +150,7 @@ func (r environments) image(l layout, size int, flags byte) []byte {
 // TestOracleReads: on random environments, some damaged, fw_printenv and we
 // agree on every variable and on whether there is an environment at all.
 func TestOracleReads(t *testing.T) {
-	requireTool(t, "fw_printenv")
+	tier.Device.Need(t, "fw_printenv")
 	r := environments{rand.New(rand.NewPCG(3, 4))}
 	for _, redundant := range []bool{false, true} {
 		l := layout{redundant: redundant, order: binary.NativeEndian}
@@ -190,7 +179,7 @@ func TestOracleReads(t *testing.T) {
 // TestOracleWrites: what we write is read by fw_printenv as by us, and the
 // other way round what fw_setenv writes; the two write in turn.
 func TestOracleWrites(t *testing.T) {
-	requireTool(t, "fw_printenv", "fw_setenv")
+	tier.Device.Need(t, "fw_printenv", "fw_setenv")
 	r := environments{rand.New(rand.NewPCG(5, 6))}
 	for _, redundant := range []bool{false, true} {
 		l := layout{redundant: redundant, order: binary.NativeEndian}
@@ -238,7 +227,7 @@ func TestOracleWrites(t *testing.T) {
 
 // TestOracleMkenvimage: what an image builder writes is what we read.
 func TestOracleMkenvimage(t *testing.T) {
-	requireTool(t, "mkenvimage", "fw_printenv")
+	tier.Device.Need(t, "mkenvimage", "fw_printenv")
 	r := environments{rand.New(rand.NewPCG(7, 8))}
 	for i := range 60 {
 		redundant := i%2 == 1
@@ -278,7 +267,7 @@ func TestOracleMkenvimage(t *testing.T) {
 // TestPowerCutFwPrintenv hands a sample of what power cuts leave to
 // fw_printenv: it finds the same values, or none where we find none.
 func TestPowerCutFwPrintenv(t *testing.T) {
-	requireTool(t, "fw_printenv")
+	tier.Device.Need(t, "fw_printenv")
 	const stride = 53
 	start := starts()["steady 5/4"]
 	e := newOnDisk(t, start[:envSize], start[envSize:])
@@ -324,7 +313,7 @@ func TestConcurrentUpdates(t *testing.T) {
 	}{
 		{"fw_setenv of libubootenv", func(t *testing.T, e *onDisk) func(Var) error {
 			t.Helper()
-			requireTool(t, "fw_setenv")
+			tier.Device.Need(t, "fw_setenv")
 			return func(v Var) error {
 				return exec.CommandContext(t.Context(), "fw_setenv", "-c", e.config, v.Name, v.Value).Run()
 			}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/usb-updater/usb-updater/test/tier"
+
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/usb-updater/usb-updater/internal/bootenv"
@@ -27,21 +29,9 @@ func tool(t *testing.T, stdin, name string, args ...string) string {
 	return string(out)
 }
 
-func needTool(t *testing.T, names ...string) {
-	t.Helper()
-	for _, name := range names {
-		if _, err := exec.LookPath(name); err != nil {
-			if slices.Contains(strings.Split(os.Getenv("REQUIRE"), ","), "device") {
-				t.Fatalf("%s is required", name)
-			}
-			t.Skipf("%s is not installed", name)
-		}
-	}
-}
-
 // TestWithFwTools lets fw_setenv and this package write in turn, and both read.
 func TestWithFwTools(t *testing.T) {
-	needTool(t, "fw_printenv", "fw_setenv")
+	tier.Device.Need(t, "fw_printenv", "fw_setenv")
 	for name, redundant := range map[string]bool{"redundant": true, "single": false} {
 		t.Run(name, func(t *testing.T) {
 			config := bootenvtest.NewUBootFile(t, t.TempDir(), shipped(), redundant)
@@ -88,7 +78,7 @@ func TestWithFwTools(t *testing.T) {
 
 // TestWithMkenvimage reads what image builders write.
 func TestWithMkenvimage(t *testing.T) {
-	needTool(t, "mkenvimage")
+	tier.Device.Need(t, "mkenvimage")
 	for name, redundant := range map[string]bool{"redundant": true, "single": false} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

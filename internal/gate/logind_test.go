@@ -7,10 +7,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/usb-updater/usb-updater/test/tier"
 
 	"github.com/godbus/dbus/v5"
 	"golang.org/x/sys/unix"
@@ -24,12 +25,7 @@ const busConfig = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Con
 // systemBus starts a bus of its own and returns its address.
 func systemBus(t *testing.T) string {
 	t.Helper()
-	if _, err := exec.LookPath("dbus-daemon"); err != nil {
-		if slices.Contains(strings.Split(os.Getenv("REQUIRE"), ","), "device") {
-			t.Fatal(err)
-		}
-		t.Skip("needs dbus-daemon")
-	}
+	tier.Device.Need(t, "dbus-daemon")
 	dir := t.TempDir()
 	config := filepath.Join(dir, "bus.conf")
 	if err := os.WriteFile(config, []byte(strings.ReplaceAll(busConfig, "PATH", filepath.Join(dir, "bus"))), 0o600); err != nil {

@@ -13,16 +13,15 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/usb-updater/usb-updater/test/tier"
 )
 
 // tool runs one of liblmdb's programs on a database file.
 func tool(t *testing.T, stdin, name string, args ...string) string {
 	t.Helper()
 	if _, err := exec.LookPath(name); err != nil {
-		if slices.Contains(strings.Split(os.Getenv("REQUIRE"), ","), "device") {
-			t.Fatalf("%s is required (Debian package lmdb-utils)", name)
-		}
-		t.Skipf("%s is not installed (Debian package lmdb-utils)", name)
+		tier.Device.Lack(t, name+" (Debian package lmdb-utils)")
 	}
 	cmd := exec.CommandContext(t.Context(), name, append([]string{"-n"}, args...)...)
 	cmd.Stdin = strings.NewReader(stdin)

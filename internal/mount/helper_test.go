@@ -7,9 +7,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
+
+	"github.com/usb-updater/usb-updater/test/tier"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,18 +19,7 @@ import (
 // "device" in it turns the skip into a failure.
 func needRoot(t *testing.T) {
 	t.Helper()
-	reason := ""
-	if _, err := exec.LookPath("losetup"); err != nil {
-		reason = "losetup is not installed"
-	}
-	if os.Geteuid() != 0 {
-		reason = "needs root, to mount"
-	}
-	if reason != "" && slices.Contains(strings.Split(os.Getenv("REQUIRE"), ","), "device") {
-		t.Fatal(reason)
-	} else if reason != "" {
-		t.Skip(reason)
-	}
+	tier.Device.Need(t, "root", "losetup")
 }
 
 // loop makes a loop device of image and returns its path and number.

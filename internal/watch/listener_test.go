@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/usb-updater/usb-updater/test/tier"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -97,10 +99,7 @@ func trigger(t *testing.T) {
 	if err == nil {
 		return
 	}
-	if slices.Contains(strings.Split(os.Getenv("REQUIRE"), ","), "device") {
-		t.Fatal(err)
-	}
-	t.Skipf("needs root and loop0: %v", err)
+	tier.Device.Lack(t, "root and loop0: "+err.Error())
 }
 
 // TestForgedEvent sends an event in the kernel's name, and then has the kernel

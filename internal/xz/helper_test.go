@@ -14,8 +14,9 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"testing"
+
+	"github.com/usb-updater/usb-updater/test/tier"
 
 	other "github.com/therootcompany/xz"
 
@@ -98,12 +99,7 @@ func allocated(f func()) uint64 {
 
 func needTool(tb testing.TB) {
 	tb.Helper()
-	if _, err := exec.LookPath("xz"); err != nil {
-		if slices.Contains(strings.Split(os.Getenv("REQUIRE"), ","), "device") {
-			tb.Fatal("xz is required")
-		}
-		tb.Skip("xz is not installed")
-	}
+	tier.Device.Need(tb, "xz")
 }
 
 // compress has the tool compress plain.

@@ -19,6 +19,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/usb-updater/usb-updater/test/tier"
+
 	"github.com/usb-updater/usb-updater/internal/artifact/artifacttest"
 	"github.com/usb-updater/usb-updater/test/sim"
 )
@@ -31,22 +33,7 @@ const (
 // need skips without root, unless REQUIRE demands the device tests.
 func need(t *testing.T, tools ...string) {
 	t.Helper()
-	missing := ""
-	if os.Getuid() != 0 {
-		missing = "root"
-	}
-	for _, tool := range append(tools, "losetup", "mke2fs", "/usr/bin/time") {
-		if _, err := exec.LookPath(tool); err != nil {
-			missing += " " + tool
-		}
-	}
-	if missing == "" {
-		return
-	}
-	if strings.Contains(os.Getenv("REQUIRE"), "device") {
-		t.Fatalf("device tests are required and lack %s", missing)
-	}
-	t.Skipf("needs %s", missing)
+	tier.Device.Need(t, append(tools, "root", "losetup", "mke2fs", "/usr/bin/time")...)
 }
 
 // programs builds both programs as they are shipped.

@@ -24,6 +24,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/usb-updater/usb-updater/test/tier"
+
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/usb-updater/usb-updater/internal/artifact/artifacttest"
@@ -42,27 +44,7 @@ const (
 // device tests.
 func need(t *testing.T, paths ...string) {
 	t.Helper()
-	missing := ""
-	if os.Getuid() != 0 {
-		missing = " root"
-	}
-	for _, tool := range []string{"mke2fs", "debugfs"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			missing += " " + tool
-		}
-	}
-	for _, path := range paths {
-		if _, err := os.Stat(path); err != nil {
-			missing += " " + path
-		}
-	}
-	if missing == "" {
-		return
-	}
-	if strings.Contains(os.Getenv("REQUIRE"), "device") {
-		t.Fatalf("device tests are required and lack%s", missing)
-	}
-	t.Skipf("needs%s", missing)
+	tier.Device.Need(t, append(paths, "root", "mke2fs", "debugfs")...)
 }
 
 // workshop is what all tests share: a key, images, and a device that runs

@@ -17,8 +17,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
+
+	"github.com/usb-updater/usb-updater/test/tier"
 
 	"golang.org/x/sys/unix"
 
@@ -61,10 +62,7 @@ func need(t *testing.T, tools ...string) {
 		if _, sbin := os.Stat("/usr/sbin/" + tool); err == nil || sbin == nil {
 			continue
 		}
-		if strings.Contains(os.Getenv("REQUIRE"), "device") {
-			t.Fatalf("device tests are required and lack %s", tool)
-		}
-		t.Skipf("needs %s", tool)
+		tier.Device.Lack(t, tool)
 	}
 }
 

@@ -20,6 +20,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/usb-updater/usb-updater/test/tier"
+
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/usb-updater/usb-updater/internal/bootenv"
@@ -46,20 +48,7 @@ const (
 // need skips without QEMU or U-Boot, unless REQUIRE demands the device tests.
 func need(t *testing.T) {
 	t.Helper()
-	missing := ""
-	if _, err := exec.LookPath(qemu); err != nil {
-		missing += " " + qemu
-	}
-	if _, err := os.Stat(firmware); err != nil {
-		missing += " " + firmware
-	}
-	if missing == "" {
-		return
-	}
-	if strings.Contains(os.Getenv("REQUIRE"), "device") {
-		t.Fatalf("device tests are required and lack%s", missing)
-	}
-	t.Skipf("needs%s", missing)
+	tier.Device.Need(t, qemu, firmware)
 }
 
 // console is U-Boot's prompt.

@@ -6,13 +6,14 @@ import (
 	"context"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/usb-updater/usb-updater/test/tier"
 )
 
 // stepTimeout bounds each wait for the device: a boot, an installation.
@@ -52,29 +53,8 @@ func newLabWith(t *testing.T, loader BootLoader) *lab {
 // missing that the virtual device is made of or with.
 func needDevice(t *testing.T) {
 	t.Helper()
-	missing := ""
-	if os.Getuid() != 0 {
-		missing = " root"
-	}
-	for _, tool := range []string{
-		"qemu-system-x86_64", "mmdebstrap", "mkimage", "grub-mkimage", "sgdisk", "mke2fs", "debugfs", "mkfs.vfat", "mkfs.exfat", "mcopy", "xorriso", "cpio", "modprobe",
-	} {
-		if _, err := exec.LookPath(tool); err != nil {
-			missing += " " + tool
-		}
-	}
-	for _, file := range []string{UBoot.Firmware(), "/usr/lib/grub/i386-pc/boot.img"} {
-		if _, err := os.Stat(file); err != nil {
-			missing += " " + file
-		}
-	}
-	if missing == "" {
-		return
-	}
-	if strings.Contains(os.Getenv("REQUIRE"), "vm") {
-		t.Fatalf("the virtual device is required and lacks%s", missing)
-	}
-	t.Skipf("needs%s", missing)
+	tier.VM.Need(t, "root", "qemu-system-x86_64", "mmdebstrap", "mkimage", "grub-mkimage", "sgdisk", "mke2fs", "debugfs", "mkfs.vfat",
+		"mkfs.exfat", "mcopy", "xorriso", "cpio", "modprobe", UBoot.Firmware(), "/usr/lib/grub/i386-pc/boot.img")
 }
 
 // use makes another release that of the lab's devices.

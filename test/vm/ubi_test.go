@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/usb-updater/usb-updater/test/tier"
+
 	"github.com/usb-updater/usb-updater/internal/bootenv/bootenvtest"
 )
 
@@ -192,12 +194,7 @@ func (l *lab) artifactOf(t *testing.T, release, image string) string {
 func TestFlash(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
-	if _, err := exec.LookPath("mkfs.ubifs"); err != nil {
-		if strings.Contains(os.Getenv("REQUIRE"), "vm") {
-			t.Fatal(err)
-		}
-		t.Skipf("needs mkfs.ubifs: %v", err)
-	}
+	tier.VM.Need(t, "mkfs.ubifs")
 	tool := filepath.Join(l.dir, "flash")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", tool, "./flash")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")

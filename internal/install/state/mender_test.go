@@ -1,6 +1,7 @@
 package state
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -8,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/usb-updater/usb-updater/test/tier"
 )
 
 // TestWithMender lets Mender's client 3.x read the store.
@@ -15,10 +18,7 @@ func TestWithMender(t *testing.T) {
 	version, err := exec.CommandContext(t.Context(), "mender", "-version").Output()
 	// Our own program of that name does not name a Go runtime.
 	if err != nil || !strings.HasPrefix(string(version), "3.") || !strings.Contains(string(version), "runtime: go") {
-		if slices.Contains(strings.Split(os.Getenv("REQUIRE"), ","), "device") {
-			t.Fatalf("mender 3.x is required (Debian package mender-client): %q, %v", version, err)
-		}
-		t.Skip("mender 3.x is not installed (Debian package mender-client)")
+		tier.Device.Lack(t, fmt.Sprintf("mender 3.x (Debian package mender-client): %q, %v", version, err))
 	}
 	if strconv.IntSize != 64 {
 		t.Skip("a client of another word size does not read the store")
