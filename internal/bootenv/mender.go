@@ -236,16 +236,10 @@ func (m *Mender) onTrial(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	switch state.Phase {
-	case Trial:
-		return nil
-	case Armed:
-		return ErrNotBooted
-	case Inconsistent:
-		return m.inconsistent()
-	default:
-		return ErrNoTrial
+	if state.Phase == Inconsistent {
+		return m.inconsistent() // names the variable
 	}
+	return confirmable(state)
 }
 
 // Revert implements [Loader].

@@ -328,16 +328,10 @@ func (r *RAUC) onTrial(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	switch state.Phase {
-	case Trial:
-		return nil
-	case Armed:
-		return ErrNotBooted
-	case Inconsistent:
-		return r.inconsistent(state)
-	default:
-		return ErrNoTrial
+	if state.Phase == Inconsistent {
+		return r.inconsistent(state) // names the variable
 	}
+	return confirmable(state.State)
 }
 
 // Revert implements [Loader].
