@@ -21,6 +21,16 @@ import (
 // block is the size of what fails, in bytes.
 const block = 4 * kib
 
+// unreadable is what a stick answers of which one block cannot be read.
+func unreadable(bad int64) func(string, int64, int) error {
+	return func(_ string, offset int64, n int) error {
+		if offset < (bad+1)*block && offset+int64(n) > bad*block {
+			return unix.EIO
+		}
+		return nil
+	}
+}
+
 // TestDefenseD12ErrorInEachBlock: an artifact of which one block of 4 KiB cannot
 // be read, for each block.
 func TestDefenseD12ErrorInEachBlock(t *testing.T) {
@@ -30,12 +40,7 @@ func TestDefenseD12ErrorInEachBlock(t *testing.T) {
 	for bad := int64(0); bad*block < int64(len(honest)); bad++ {
 		r := newRig(t)
 		s := fuse.NewStick(map[string][]byte{name: honest})
-		s.Read = func(_ string, offset int64, n int) error {
-			if offset < (bad+1)*block && offset+int64(n) > bad*block {
-				return unix.EIO
-			}
-			return nil
-		}
+		s.Read = unreadable(bad)
 		dir, server := mounted(t, s)
 		before := r.snapshot(t)
 		o := r.run(t, dir)
@@ -142,12 +147,7 @@ func TestDefenseD12ErrorInFileSystem(t *testing.T) {
 	for bad := range read {
 		r := newRig(t)
 		s := fuse.NewStick(map[string][]byte{image: content})
-		s.Read = func(_ string, offset int64, n int) error {
-			if offset < (bad+1)*block && offset+int64(n) > bad*block {
-				return unix.EIO
-			}
-			return nil
-		}
+		s.Read = unreadable(bad)
 		m := newMedium(t, s)
 		o := r.run(t, m.loop)
 		if r.safe(t, o, "release-2") {
