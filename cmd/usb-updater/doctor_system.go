@@ -62,21 +62,17 @@ func (x *doctor) system() {
 	}
 	x.healthUnit()
 	const rule = "90-usb-updater.rules"
-	for _, dir := range []string{"/etc/udev/rules.d", "/run/udev/rules.d", "/usr/lib/udev/rules.d", "/lib/udev/rules.d"} {
-		if x.exists(filepath.Join(dir, rule)) {
-			x.ok("udev", "%s", filepath.Join(dir, rule))
-			return
-		}
+	if path := x.find(rule, "/etc/udev/rules.d", "/run/udev/rules.d", "/usr/lib/udev/rules.d", "/lib/udev/rules.d"); path != "" {
+		x.ok("udev", "%s", path)
+		return
 	}
 	x.warn("udev", "Install it, or run usb-updater watch.", "no %s: a stick starts nothing", rule)
 }
 
 // giveUpUnit looks for what ends a boot that goes to the emergency shell.
 func (x *doctor) giveUpUnit() {
-	for _, dir := range []string{"/etc/systemd/system", "/usr/lib/systemd/system"} {
-		if x.exists(filepath.Join(dir, "emergency.target.wants", giveUpUnit)) {
-			return
-		}
+	if x.find("emergency.target.wants/"+giveUpUnit, "/etc/systemd/system", "/usr/lib/systemd/system") != "" {
+		return
 	}
 	x.warn("units", "systemctl reenable "+bootUnit, "emergency.target does not want %s: a trial that ends in the emergency shell stays there", giveUpUnit)
 }
@@ -84,12 +80,21 @@ func (x *doctor) giveUpUnit() {
 // healthUnit looks for the unit in which the checks of a trial run. Without it
 // they run in a sandbox that has no network.
 func (x *doctor) healthUnit() {
-	for _, dir := range []string{"/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"} {
-		if x.exists(filepath.Join(dir, healthSocket)) {
-			return
-		}
+	if x.find(healthSocket, "/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system") != "" {
+		return
 	}
 	x.warn("units", "Install it, with usb-updater-health@.service.", "no %s: health checks cannot connect to services", healthSocket)
+}
+
+// find returns the path of the file in the first directory that has it, "" if
+// none does.
+func (x *doctor) find(name string, dirs ...string) string {
+	for _, dir := range dirs {
+		if path := filepath.Join(dir, name); x.exists(path) {
+			return path
+		}
+	}
+	return ""
 }
 
 // exists tells whether the device has that path. What cannot be looked at
