@@ -248,8 +248,9 @@ func (u *UBoot) read(sync bool) (snapshot, error) {
 	return s, nil
 }
 
-// readCopy reads one copy into image. What is wrong with it goes into the state; the error
-// is for a flush that failed, after which nothing on the medium is certain.
+// readCopy reads one copy into image. What is wrong with it goes into the state;
+// the error is for a flush that failed, after which nothing on the medium is
+// certain.
 func (u *UBoot) readCopy(c Copy, sync bool, image []byte) (s copyState, err error) {
 	s = copyState{at: c}
 	m, err := u.open(c, false)

@@ -24,11 +24,11 @@ const inconsistentSuffix = "_INCONSISTENT"
 //
 // It refuses, changing nothing, before the new slot runs ([ErrNotRebooted]),
 // before the update is installed ([ErrNotInstalled]), where the boot environment
-// cannot be changed, and when nothing is pending ([ErrNothingPending]). When the boot loader has gone back it closes
-// the update and returns [ErrTrialFailed]. A failing ArtifactCommit_Enter script
-// undoes the update ([ErrRolledBack]), as does a failing module
-// ([ErrNotRolledBack] if it cannot); of a slot, the device must reboot then. A
-// failing ArtifactCommit_Leave script comes too late for that
+// cannot be changed, and when nothing is pending ([ErrNothingPending]). When the
+// boot loader has gone back it closes the update and returns [ErrTrialFailed]. A
+// failing ArtifactCommit_Enter script undoes the update ([ErrRolledBack]), as
+// does a failing module ([ErrNotRolledBack] if it cannot); of a slot, the device
+// must reboot then. A failing ArtifactCommit_Leave script comes too late for that
 // ([ErrCommittedWithErrors]).
 func (e *Engine) Commit(ctx context.Context) error {
 	st, err := e.inspect(ctx)
