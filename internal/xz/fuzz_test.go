@@ -2,8 +2,8 @@ package xz_test
 
 import (
 	"bytes"
-	"errors"
 	"io"
+	"strings"
 	"testing"
 	"testing/iotest"
 
@@ -56,10 +56,14 @@ func FuzzLZMA2(f *testing.F) {
 	f.Add([]byte(stored(1, "abc")+stored(2, "abcdef")+"\x00"), byte(1))
 	f.Add(samples(f)["crc64"][24:24+0x79], byte(0))
 	f.Add(samples(f)["none"][24:24+0x1c], byte(2))
+	f.Add([]byte(stored(1, strings.Repeat("0", 31)+"X"+strings.Repeat("0", 17))+"0"), byte(3)) // ends in a call of IA-64
 	f.Fuzz(func(t *testing.T, data []byte, filter byte) {
 		s := stream{data: data}
-		if filters := []string{"", "\x04\x00", "\x03\x01\x02", "\x08\x00", "\x06\x00", "\x0a\x00"}; filters[int(filter)%5] != "" {
-			s.filters, s.count = []byte(filters[int(filter)%5]+lzma2), 2
+		filters := []string{"", "\x03\x01\x02", "\x04\x00", "\x06\x00", "\x08\x00"}
+		chosen := filters[int(filter)%len(filters)]
+		branches := chosen != "" && chosen[0] != 0x03
+		if chosen != "" {
+			s.filters, s.count = []byte(chosen+lzma2), 2
 		}
 		guess, _ := theirs(s.build(), 64<<10)
 		s.content = len(guess)
@@ -75,12 +79,13 @@ func FuzzLZMA2(f *testing.F) {
 		if (err == nil) != (wantErr == nil) || err == nil && !bytes.Equal(got, want) {
 			t.Fatalf("decode = %d bytes, %v, the other decoder says %d bytes, %v", len(got), err, len(want), wantErr)
 		}
-		// Of damaged data both give a beginning of the same bytes.
+		// Of damaged data both give a beginning of the same bytes, unless there is a
+		// branch filter: the other decoder does not run it on the last bytes.
+		if branches {
+			return
+		}
 		if n := min(len(got), len(want)); !bytes.Equal(got[:n], want[:n]) {
 			t.Fatalf("decode = %d bytes, %v, the other decoder says %d other bytes, %v", len(got), err, len(want), wantErr)
-		}
-		if errors.Is(err, io.ErrUnexpectedEOF) {
-			return
 		}
 	})
 }
