@@ -40,7 +40,7 @@ var codes = []struct {
 	{report.SlotFailed, []error{install.ErrMounted}},
 	{report.ModuleFailed, []error{install.ErrNotRolledBack, install.ErrInterrupted}},
 	{report.Busy, []error{state.ErrLocked}},
-	{report.StateFailed, []error{state.ErrStateVersion, state.ErrCorrupt}},
+	{report.StateFailed, []error{state.ErrStateVersion, state.ErrCorrupt, state.ErrIO}},
 	{report.ManagedClient, []error{device.ErrManaged}},
 	{report.BootEnvFailed, []error{
 		install.ErrInconsistent, bootenv.ErrNotFound, bootenv.ErrCorrupt, bootenv.ErrUnsupported, bootenv.ErrBusy, bootenv.ErrNoSpace,

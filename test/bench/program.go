@@ -60,7 +60,8 @@ func (b *installBench) programs(ctx context.Context, how codec) ([]*program, []m
 		{"mender-client", []string{"mender", "fw_printenv"}, how.name != "zstd", b.menderClient},
 		{"rauc", []string{"rauc", "mksquashfs", "dbus-run-session", "dbus-send", "openssl", "fw_printenv"}, how.squash != "", b.rauc},
 		{"swupdate", []string{"swupdate", "cpio", "openssl", "fw_printenv"}, how.swu != "-", b.swupdate},
-		{how.unpack + " | dd", []string{"dd"}, true, b.pipe},
+		{how.unpack + " | dd", []string{"dd"}, true, b.pipe("conv=fsync,nocreat")},
+		{how.unpack + " | dd oflag=direct", []string{"dd"}, true, b.pipe("oflag=direct conv=fsync,nocreat")},
 	} {
 		if !b.wants(p.name) {
 			continue
@@ -84,14 +85,16 @@ func (b *installBench) programs(ctx context.Context, how codec) ([]*program, []m
 	return all, left, nil
 }
 
-// peerNames returns what -peers may hold. "1" is all, and dd is what a
-// decompressor writes to.
-func peerNames() []string { return []string{"1", "mender-client", "rauc", "swupdate", "dd"} }
+// peerNames returns what -peers may hold. "1" is all, and the two of dd are
+// what a decompressor writes to, one past the page cache.
+func peerNames() []string {
+	return []string{"1", "mender-client", "rauc", "swupdate", "dd", "dd-direct"}
+}
 
 // wants reports whether a program is among -peers.
 func (b *installBench) wants(name string) bool {
-	if strings.HasSuffix(name, "| dd") {
-		name = "dd"
+	if _, writer, ok := strings.Cut(name, " | "); ok {
+		name = strings.Replace(writer, " oflag=", "-", 1)
 	}
 	return slices.Contains(b.peers, "1") || slices.Contains(b.peers, name)
 }
@@ -154,11 +157,13 @@ func (b *installBench) swupdate(ctx context.Context, how codec) (*program, error
 }
 
 // pipe is what a script would do. It checks nothing and switches nothing.
-func (b *installBench) pipe(ctx context.Context, how codec) (*program, error) {
-	file, err := b.cache.compressed(ctx, b.image, how)
-	return &program{file: file, command: func(file, time string) []string {
-		return timed(time, "sh", "-c", how.unpack+` <"$0" | dd of="$1" bs=1M iflag=fullblock conv=fsync,nocreat status=none`, file, b.slot.path)
-	}}, err
+func (b *installBench) pipe(options string) func(ctx context.Context, how codec) (*program, error) {
+	return func(ctx context.Context, how codec) (*program, error) {
+		file, err := b.cache.compressed(ctx, b.image, how)
+		return &program{file: file, command: func(file, time string) []string {
+			return timed(time, "sh", "-c", how.unpack+` <"$0" | dd of="$1" bs=1M iflag=fullblock `+options+` status=none`, file, b.slot.path)
+		}}, err
+	}
 }
 
 // configure writes what only ours reads.

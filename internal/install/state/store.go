@@ -33,6 +33,8 @@ var (
 	// ErrCorrupt means that the store is no LMDB file, or that it or a value of
 	// Mender's in it is damaged.
 	ErrCorrupt = errors.New("the store is damaged")
+	// ErrIO means that the medium of the store failed, or is full or read-only.
+	ErrIO = errors.New("the store cannot be read or written")
 )
 
 // Store is the record of a device, locked for one writer.
@@ -48,7 +50,7 @@ func Open(dir string) (*Store, error) {
 	path := filepath.Join(dir, lockName)
 	lock, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("lock the store: %w", err)
+		return nil, fmt.Errorf("%w: lock it: %w", ErrIO, err)
 	}
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		if errors.Is(err, unix.EWOULDBLOCK) {
@@ -67,8 +69,9 @@ func Read(dir string) (Record, error) {
 }
 
 // Load returns the record; that of a store that is not there is empty. The
-// error is [ErrCorrupt] for a damaged store, see [Store.Repair], and
-// [ErrStateVersion], with a record, for a pending update of an unknown form.
+// error is [ErrCorrupt] for a damaged store, see [Store.Repair], [ErrIO] for one
+// that cannot be read, and [ErrStateVersion], with a record, for a pending update
+// of an unknown form.
 func (s *Store) Load() (Record, error) { return Read(s.dir) }
 
 func read(dir string) (Record, lmdb.Layout, error) {
@@ -78,7 +81,7 @@ func read(dir string) (Record, lmdb.Layout, error) {
 		return Record{}, lmdb.Native(), nil
 	}
 	if err != nil {
-		return Record{}, lmdb.Layout{}, fmt.Errorf("read the store: %w", err)
+		return Record{}, lmdb.Layout{}, fmt.Errorf("%w: %w", ErrIO, err)
 	}
 	kv, layout, err := lmdb.Decode(b)
 	if err != nil {
@@ -109,7 +112,8 @@ func readBounded(path string) ([]byte, error) {
 
 // Save replaces the record: after a power cut at any instant the store holds
 // the old one or this one. Keys of the store that are not in a record are kept
-// byte for byte. On error the store is as it was, or holds this record already.
+// byte for byte. On error, mostly [ErrIO], the store is as it was, or holds this
+// record already.
 //
 // A damaged store is [ErrCorrupt] and stays as it is: see [Store.Repair].
 func (s *Store) Save(r Record) error {
@@ -134,7 +138,7 @@ func (s *Store) write(r Record, layout lmdb.Layout) error {
 		return fmt.Errorf("write the store: %w", err)
 	}
 	if err := atomicfile.Write(filepath.Join(s.dir, storeName), b, 0o600); err != nil {
-		return fmt.Errorf("write the store: %w", err)
+		return fmt.Errorf("%w: %w", ErrIO, err)
 	}
 	return nil
 }
