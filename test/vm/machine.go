@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -78,6 +79,7 @@ func Start(ctx context.Context, cfg Config) (*Machine, error) {
 	m := &Machine{log: logFile, began: time.Now(), ended: make(chan struct{}), more: make(chan struct{})}
 	m.cmd = exec.CommandContext(ctx, "qemu-system-x86_64", append(args, cfg.Extra...)...)
 	m.cmd.Stdout, m.cmd.Stderr = logFile, logFile
+	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a killed test leaves no machine behind
 	if err := m.cmd.Start(); err != nil {
 		return nil, errors.Join(err, logFile.Close())
 	}
