@@ -95,7 +95,7 @@ func TestRemovalDuringInstall(t *testing.T) {
 	}
 	removed := time.Now()
 	_ = cmd.Wait() // its exit code is looked at
-	if took := time.Since(removed); took > 30*time.Second {
+	if took := time.Since(removed); took > time.Second {
 		t.Errorf("the run ended %v after the removal", took)
 	}
 	if got := cmd.ProcessState.ExitCode(); got != report.StickRemoved.Number {
