@@ -35,14 +35,9 @@ const (
 	exitSignal         = 128 // plus the signal's number
 )
 
-// memoryLimit asks the garbage collector to keep the heap small on devices
-// that have little, in bytes. It is a request: an xz dictionary may need more.
-const memoryLimit = 12 << 20
-
 func main() { os.Exit(mainCode()) }
 
 func mainCode() int {
-	debug.SetMemoryLimit(memoryLimit)
 	ctx, stop := withSignals(context.Background())
 	defer stop()
 	return run(ctx, os.Args[1:], os.Stdout, os.Stderr)

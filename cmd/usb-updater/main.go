@@ -28,14 +28,9 @@ import (
 // version is set by the linker.
 var version = "devel"
 
-// memoryLimit asks the garbage collector to keep the heap small on devices
-// that have little, in bytes. It is a request: an xz dictionary may need more.
-const memoryLimit = 12 << 20
-
 func main() { os.Exit(mainCode()) }
 
 func mainCode() int {
-	debug.SetMemoryLimit(memoryLimit)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	// Caught, not ignored, so that programs that are run here keep the default:
 	// a reader that went away must not end an update half way.

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -221,11 +222,19 @@ func TestZstd(t *testing.T) {
 // install goes the whole way with an artifact that holds the image.
 func install(t *testing.T, d *sim.Device, path, image string, size int64) {
 	t.Helper()
+	t.Setenv("GODEBUG", "gctrace=1")
 	code, stderr, peak := mender(t, d, "install", path)
 	if code != 0 {
 		t.Fatalf("exit code %d:\n%s", code, stderr)
 	}
-	t.Logf("peak resident size %.1f MiB", float64(peak)/mib)
+	// A large dictionary must not keep the garbage collector at work: nearly
+	// nothing is allocated while an image is written.
+	const mostCollections = 8
+	n := len(regexp.MustCompile(`(?m)^gc \d+ @`).FindAllString(stderr, -1))
+	if n > mostCollections {
+		t.Errorf("%d garbage collections, want at most %d", n, mostCollections)
+	}
+	t.Logf("peak resident size %.1f MiB, %d garbage collections", float64(peak)/mib, n)
 	if got, want := sum(t, d.Slot(3), size), sum(t, image, size); got != want {
 		t.Errorf("slot: sha256 %s, image: %s", got, want)
 	}
