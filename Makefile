@@ -115,8 +115,10 @@ soak: build ## power cuts, pulled sticks, I/O errors and fuzzing for SOAK minute
 	test/soak $${SOAK:-60}
 
 .PHONY: reliability
-reliability: build ## write RELIABILITY.md from what test-vm-power and soak have recorded, and from the tests that cut the power in models
+reliability: build ## write RELIABILITY.md from test/reliability/results.jsonl, to which what test-vm-power and soak have recorded is moved, and from the tests that cut the power in models
 	mkdir -p .cache/power
+	touch .cache/power/results.jsonl
+	cat .cache/power/results.jsonl >>test/reliability/results.jsonl && rm .cache/power/results.jsonl
 	$(MAKE) -s test-powercut >.cache/power/powercut.log
 	$(GO) test -count=1 -v -timeout 20m -tags device ./test/kill >.cache/power/kill.log
 	$(GO) run ./test/reliability >RELIABILITY.md.new && mv RELIABILITY.md.new RELIABILITY.md

@@ -32,7 +32,7 @@ func main() {
 
 func run(args []string, out io.Writer) error {
 	f := flag.NewFlagSet("reliability", flag.ContinueOnError)
-	resultsPath := f.String("results", ".cache/power/results.jsonl", "results of test/power")
+	resultsPath := f.String("results", "test/reliability/results.jsonl", "results of test/power")
 	modelsPath := f.String("powercut", ".cache/power/powercut.log", "output of make test-powercut")
 	killPath := f.String("kill", ".cache/power/kill.log", "output of go test -v of test/kill")
 	fuzzPath := f.String("fuzz", ".cache/power/fuzz.log", "output of make fuzz")
