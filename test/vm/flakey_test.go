@@ -8,6 +8,17 @@ import "testing"
 const flakey = `modprobe dm-flakey && n=$(blockdev --getsz /dev/vda4) && umount /data &&
 dmsetup create data --table "0 $n flakey /dev/vda4 0 1 0" && mount /dev/mapper/data /data`
 
+// flakey returns a device with such a data partition, which runs release-1, and a
+// stick with release-2.
+func (l *lab) flakey(t *testing.T) (d *device, stick string) {
+	t.Helper()
+	stick = l.stick(t, "vfat", l.artifact(t, Release{Name: "release-2"}))
+	d = l.start(t)
+	d.settled()
+	d.sh(flakey)
+	return d, stick
+}
+
 // fault makes the data partition fail from now on; "" makes it well.
 func (d *device) fault(feature string) {
 	d.t.Helper()
@@ -23,11 +34,7 @@ func (d *device) fault(feature string) {
 // next stick installs.
 func TestDataFails(t *testing.T) {
 	t.Parallel()
-	l := newLab(t)
-	stick := l.stick(t, "vfat", l.artifact(t, Release{Name: "release-2"}))
-	d := l.start(t)
-	d.settled()
-	d.sh(flakey)
+	d, stick := newLab(t).flakey(t)
 	d.fault("error_writes")
 	d.plug("first", stick)
 	d.says("state-failed (43)")
@@ -50,11 +57,7 @@ func TestDataFails(t *testing.T) {
 // and recorded, and not again.
 func TestDataForgets(t *testing.T) {
 	t.Parallel()
-	l := newLab(t)
-	stick := l.stick(t, "vfat", l.artifact(t, Release{Name: "release-2"}))
-	d := l.start(t)
-	d.settled()
-	d.sh(flakey)
+	d, stick := newLab(t).flakey(t)
 	d.fault("drop_writes")
 	d.plug("stick", stick)
 	d.expect("MENDER boots slot 3 trial 1")
