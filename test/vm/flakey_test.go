@@ -4,29 +4,31 @@ package vm
 
 import "testing"
 
-// flakey puts the data partition behind the kernel's dm-flakey, which is well.
-const flakey = `modprobe dm-flakey && n=$(blockdev --getsz /dev/vda4) && umount /data &&
-dmsetup create data --table "0 $n flakey /dev/vda4 0 1 0" && mount /dev/mapper/data /data`
+// flakeyTable is a table of the kernel's dm-flakey, in the guest's shell: the data
+// partition, with a feature that makes it fail, or well with "".
+func flakeyTable(feature string) string {
+	upAndDown := "1 0"
+	if feature != "" {
+		upAndDown = "0 1 1 " + feature
+	}
+	return `--table "0 $(blockdev --getsz /dev/vda4) flakey /dev/vda4 0 ` + upAndDown + `"`
+}
 
-// flakey returns a device with such a data partition, which runs release-1, and a
-// stick with release-2.
+// flakey returns a device that runs release-1 and whose data partition is behind
+// dm-flakey, and a stick with release-2.
 func (l *lab) flakey(t *testing.T) (d *device, stick string) {
 	t.Helper()
 	stick = l.stick(t, "vfat", l.artifact(t, Release{Name: "release-2"}))
 	d = l.start(t)
 	d.settled()
-	d.sh(flakey)
+	d.sh("modprobe dm-flakey && umount /data && dmsetup create data " + flakeyTable("") + " && mount /dev/mapper/data /data")
 	return d, stick
 }
 
 // fault makes the data partition fail from now on; "" makes it well.
 func (d *device) fault(feature string) {
 	d.t.Helper()
-	table := "1 0"
-	if feature != "" {
-		table = "0 1 1 " + feature
-	}
-	d.sh(`dmsetup suspend --nolockfs data && dmsetup reload data --table "0 $n flakey /dev/vda4 0 ` + table + `" && dmsetup resume data`)
+	d.sh("dmsetup suspend --nolockfs data && dmsetup reload data " + flakeyTable(feature) + " && dmsetup resume data")
 }
 
 // TestDataFails: the data partition takes no more writes. What cannot be recorded
