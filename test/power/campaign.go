@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/usb-updater/usb-updater/test/medium"
+	"github.com/usb-updater/usb-updater/test/power/judge"
 )
 
 // campaign is one run of the program.
@@ -108,7 +109,7 @@ func (s *campaign) goOn(ctx context.Context, h *host) ([]string, error) {
 		return nil, err
 	}
 	st, err := h.update(ctx, files.stick)
-	var broken violation
+	var broken judge.Violation
 	switch want := s.healthyOf(s.to, s.from); {
 	case errors.As(err, &broken):
 		return []string{string(broken)}, nil
@@ -137,7 +138,7 @@ func namesAfter(before []string, from, to string) []string {
 }
 
 func (s *campaign) healthyOf(to, from string) string {
-	if strings.Contains(to, unhealthy) {
+	if strings.Contains(to, judge.Unhealthy) {
 		return from
 	}
 	return to
@@ -268,18 +269,18 @@ func (s *campaign) afterStart(ctx context.Context, l *life, r result) error {
 }
 
 // predict judges one image.
-func (s *campaign) predict(ctx context.Context, m *medium.Image, images []release, own [2]blockSet) (verdict, error) {
+func (s *campaign) predict(ctx context.Context, m *medium.Image, images []release, own [2]blockSet) (judge.Verdict, error) {
 	w, err := s.check.newWatch(m, images, cloneOwn(own))
 	if err != nil {
-		return verdict{}, err
+		return judge.Verdict{}, err
 	}
-	s.check.known = map[key]verdict{}
+	s.check.known = map[key]judge.Verdict{}
 	return s.check.judge(ctx, w, m.Over())
 }
 
 // start waits until the device is at rest, compares it with what was expected,
 // and each few rounds goes on with the next update.
-func (s *campaign) start(ctx context.Context, h *host, expected verdict, r *result) error {
+func (s *campaign) start(ctx context.Context, h *host, expected judge.Verdict, r *result) error {
 	st, err := h.settle(ctx)
 	r.Boots = len(h.life.boots)
 	if err != nil {

@@ -6,17 +6,9 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/usb-updater/usb-updater/internal/bootenv"
 	"github.com/usb-updater/usb-updater/test/medium"
+	"github.com/usb-updater/usb-updater/test/power/judge"
 )
-
-// envStore returns the boot environment of a file with its two copies.
-func envStore(path string, size int64) (*bootenv.UBoot, error) {
-	return bootenv.OpenUBoot(bootenv.UBootConfig{
-		Copies: []bootenv.Copy{{Path: path, Offset: 0, Size: int(size)}, {Path: path, Offset: size, Size: int(size)}},
-		Locks:  []string{path + ".lock"},
-	})
-}
 
 // readEnv returns both copies of the boot environment, one behind the other.
 func (c *checker) readEnv(m *medium.Image) ([]byte, error) {
@@ -64,7 +56,7 @@ func (r *envReader) read() error {
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		return err
 	}
-	store, err := envStore(path, r.c.lay.env[0].size)
+	store, err := judge.OpenEnv(path, r.c.lay.env[0].size)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/usb-updater/usb-updater/test/medium"
+	"github.com/usb-updater/usb-updater/test/power/judge"
 	"github.com/usb-updater/usb-updater/test/vm"
 )
 
@@ -120,12 +121,12 @@ func (h *host) expect(ctx context.Context, pattern string) ([]string, error) {
 		return found[4:], nil
 	}
 	b := boot{index: h.life.trace.Len(), trial: found[2] == "1", at: time.Now()}
-	if found[1] == fmt.Sprint(partB) {
+	if found[1] == fmt.Sprint(judge.Parts.B) {
 		b.slot = 1
 	}
 	h.life.boots = append(h.life.boots, b)
-	if len(h.life.boots) > 2*maxBoots {
-		return nil, violation("it boots and boots")
+	if len(h.life.boots) > 2*judge.MaxBoots {
+		return nil, judge.Violation("it boots and boots")
 	}
 	return nil, nil
 }
@@ -187,7 +188,7 @@ func (h *host) update(ctx context.Context, stick string) (status, error) {
 		return status{}, fmt.Errorf("no reboot after the stick was plugged in: %w\n%s", err, h.journal(ctx))
 	}
 	if b := h.life.boots[boots]; !b.trial {
-		return status{}, violation("the reboot after the installation is no trial")
+		return status{}, judge.Violation("the reboot after the installation is no trial")
 	}
 	return h.settle(ctx)
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/usb-updater/usb-updater/internal/bootenv/bootenvtest"
 	"github.com/usb-updater/usb-updater/test/medium"
+	"github.com/usb-updater/usb-updater/test/power/judge"
 	"github.com/usb-updater/usb-updater/test/vm"
 )
 
@@ -42,7 +43,7 @@ func releaseName(n int, healthy bool) string {
 	if healthy {
 		return fmt.Sprintf("release-%d", n)
 	}
-	return fmt.Sprintf("release-%d-%s", n, unhealthy)
+	return fmt.Sprintf("release-%d-%s", n, judge.Unhealthy)
 }
 
 // newLab builds the device's parts and its disk.
@@ -115,7 +116,7 @@ func (l *lab) make(ctx context.Context, name string) (artifactFiles, error) {
 		"/etc/systemd/system/dbus.socket":            "",
 		"/etc/systemd/system/systemd-logind.service": "",
 	}}
-	if strings.Contains(name, unhealthy) {
+	if strings.Contains(name, judge.Unhealthy) {
 		r.Files["/etc/usb-updater/usb-updater.conf"] = `{"HealthDeadlineSeconds": 0}` + "\n"
 		r.Files["/etc/usb-updater/health.d/10-check"] = "#!/bin/sh\necho not healthy\nexit 1\n"
 	}

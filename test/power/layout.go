@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/usb-updater/usb-updater/test/medium"
+	"github.com/usb-updater/usb-updater/test/power/judge"
 )
 
 // span is a part of the disk, in bytes.
@@ -22,10 +23,8 @@ type layout struct {
 	data  span
 }
 
-// Numbers of the device's partitions.
-const (
-	partA, partB, partData = 2, 3, 4
-)
+// partData is the number of the data partition.
+const partData = 4
 
 // readLayout reads the partition table, and the configuration that says where
 // the boot environment is.
@@ -33,9 +32,9 @@ func readLayout(disk io.ReaderAt, envConfig string) (layout, error) {
 	var l layout
 	// Entries of 128 bytes from sector 2; first and last sector at 32 and 40
 	// (source: UEFI specification, GUID partition table).
-	for number, part := range map[int64]*span{partA: &l.slots[0], partB: &l.slots[1], partData: &l.data} {
+	for number, part := range map[int]*span{judge.Parts.A: &l.slots[0], judge.Parts.B: &l.slots[1], partData: &l.data} {
 		entry := make([]byte, 128)
-		if _, err := disk.ReadAt(entry, 1024+(number-1)*128); err != nil {
+		if _, err := disk.ReadAt(entry, 1024+int64(number-1)*128); err != nil {
 			return l, fmt.Errorf("partition table: %w", err)
 		}
 		first, last := binary.LittleEndian.Uint64(entry[32:]), binary.LittleEndian.Uint64(entry[40:])

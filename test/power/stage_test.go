@@ -11,6 +11,7 @@ import (
 
 	"github.com/usb-updater/usb-updater/internal/bootenv/bootenvtest"
 	"github.com/usb-updater/usb-updater/test/medium"
+	"github.com/usb-updater/usb-updater/test/power/judge"
 )
 
 // testLayout is a disk of 4 MiB without a data partition.
@@ -196,7 +197,7 @@ func TestJudge(t *testing.T) {
 		{"not whole", true, "ne", "slot B boots and is not whole"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c := &checker{lay: testLayout, dir: t.TempDir(), known: map[key]verdict{}}
+			c := &checker{lay: testLayout, dir: t.TempDir(), known: map[key]judge.Verdict{}}
 			s := newStory(t)
 			if tt.armed {
 				s.save("3", "1", "0", 2)

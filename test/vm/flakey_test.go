@@ -2,33 +2,81 @@
 
 package vm
 
-import "testing"
+import (
+	"testing"
+)
 
-// flakeyTable is a table of the kernel's dm-flakey, in the guest's shell: the data
-// partition, with a feature that makes it fail, or well with "".
-func flakeyTable(feature string) string {
+// flakyTarget is the kernel's dm-flakey below a partition of the device.
+type flakyTarget struct {
+	name      string // of the device of device mapper
+	partition string
+}
+
+var (
+	flakyData = flakyTarget{"data", "/dev/vda4"}
+	flakyEnv  = flakyTarget{"env", "/dev/vda5"}
+)
+
+// table is a table of dm-flakey, in the guest's shell: the partition, with a
+// feature that makes it fail, or well with "".
+func (f flakyTarget) table(feature string) string {
 	upAndDown := "1 0"
 	if feature != "" {
 		upAndDown = "0 1 1 " + feature
 	}
-	return `--table "0 $(blockdev --getsz /dev/vda4) flakey /dev/vda4 0 ` + upAndDown + `"`
+	return `--table "0 $(blockdev --getsz ` + f.partition + `) flakey ` + f.partition + ` 0 ` + upAndDown + `"`
 }
 
-// flakey returns a device that runs release-1 and whose data partition is behind
+// create is the shell command that puts dm-flakey over the partition.
+func (f flakyTarget) create(feature string) string {
+	return "modprobe dm-flakey && dmsetup create " + f.name + " " + f.table(feature)
+}
+
+// fault makes the partition fail from now on; "" makes it well.
+func (d *device) fault(f flakyTarget, feature string) {
+	d.t.Helper()
+	d.sh("dmsetup suspend --nolockfs " + f.name + " && dmsetup reload " + f.name + " " + f.table(feature) + " && dmsetup resume " + f.name)
+}
+
+// beforeData are files of a release that runs a shell command before the data
+// partition is mounted, and so before all that the agent does.
+func beforeData(command string) map[string]string {
+	return map[string]string{
+		"/usr/sbin/before-data": "#!/bin/sh\nset -e\n" + command + "\n",
+		"/etc/systemd/system/before-data.service": "[Unit]\nDefaultDependencies=no\nAfter=systemd-udevd.service dev-vda4.device\n" +
+			"[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/usr/sbin/before-data\n",
+		"/etc/systemd/system/data.mount.d/before-data.conf": "[Unit]\nRequires=before-data.service\nAfter=before-data.service\n",
+	}
+}
+
+// envBelow are files of a release whose boot environment is on a device of device
+// mapper, which the shell command makes.
+func envBelow(command string) map[string]string {
+	files := beforeData(command)
+	files["/etc/fw_env.config"] = "/dev/mapper/env 0x0 0x4000\n/dev/mapper/env 0x4000 0x4000\n"
+	return files
+}
+
+// flakyData returns a device that runs release-1 and whose data partition is behind
 // dm-flakey, and a stick with release-2.
-func (l *lab) flakey(t *testing.T) (d *device, stick string) {
+func (l *lab) flakyData(t *testing.T) (d *device, stick string) {
 	t.Helper()
 	stick = l.stick(t, "vfat", l.artifact(t, Release{Name: "release-2"}))
 	d = l.start(t)
 	d.settled()
-	d.sh("modprobe dm-flakey && umount /data && dmsetup create data " + flakeyTable("") + " && mount /dev/mapper/data /data")
+	d.sh("umount /data && " + flakyData.create("") + " && mount /dev/mapper/data /data")
 	return d, stick
 }
 
-// fault makes the data partition fail from now on; "" makes it well.
-func (d *device) fault(feature string) {
-	d.t.Helper()
-	d.sh("dmsetup suspend --nolockfs data && dmsetup reload data " + flakeyTable(feature) + " && dmsetup resume data")
+// flakyEnv returns a device that runs release-1 and whose boot environment is behind
+// dm-flakey, and a stick with release-2, whose own has the feature.
+func (l *lab) flakyEnv(t *testing.T, feature string) (d *device, stick string) {
+	t.Helper()
+	l.use(t, Release{Name: "release-1", Files: envBelow(flakyEnv.create(""))})
+	stick = l.stick(t, "vfat", l.artifact(t, Release{Name: "release-2", Files: envBelow(flakyEnv.create(feature))}))
+	d = l.start(t)
+	d.settled()
+	return d, stick
 }
 
 // TestDataFails: the data partition takes no more writes. What cannot be recorded
@@ -36,17 +84,24 @@ func (d *device) fault(feature string) {
 // next stick installs.
 func TestDataFails(t *testing.T) {
 	t.Parallel()
-	d, stick := newLab(t).flakey(t)
-	d.fault("error_writes")
+	d, stick := newLab(t).flakyData(t)
+	d.fault(flakyData, "error_writes")
 	d.plug("first", stick)
 	d.says("state-failed (43)")
 	d.idle()
 	d.want("fw_printenv", "mender_boot_part=2", "upgrade_available=0")
-	d.fault("")
+	d.fault(flakyData, "")
 	d.sh("umount /data && mount /dev/mapper/data /data")
 	d.want("usb-updater status", "release-1", "slot A", "steady")
 	d.pull("first")
-	d.plug("second", stick)
+	d.installs(stick)
+}
+
+// installs plugs the stick with release-2 in, and waits until the device has
+// committed it.
+func (d *device) installs(stick string) {
+	d.t.Helper()
+	d.plug("good", stick)
 	d.expect("MENDER boots slot 3 trial 1")
 	d.says("ok (0)")
 	d.login()
@@ -59,8 +114,8 @@ func TestDataFails(t *testing.T) {
 // and recorded, and not again.
 func TestDataForgets(t *testing.T) {
 	t.Parallel()
-	d, stick := newLab(t).flakey(t)
-	d.fault("drop_writes")
+	d, stick := newLab(t).flakyData(t)
+	d.fault(flakyData, "drop_writes")
 	d.plug("stick", stick)
 	d.expect("MENDER boots slot 3 trial 1")
 	d.says("ok (0)")
@@ -70,4 +125,43 @@ func TestDataForgets(t *testing.T) {
 	d.says("up-to-date (11)")
 	d.login()
 	d.want("usb-updater status", "release-2", "slot A", "steady")
+}
+
+// TestEnvironmentFails: the boot environment takes no writes, or says that it has
+// written and has not. What cannot be armed is told, and nothing waits for a
+// reboot; when the environment is well again, the next stick installs.
+func TestEnvironmentFails(t *testing.T) {
+	t.Parallel()
+	d, stick := newLab(t).flakyEnv(t, "")
+	for _, feature := range []string{"error_writes", "drop_writes"} {
+		d.fault(flakyEnv, feature)
+		d.plug(feature, stick)
+		d.says("boot-env-failed (41)")
+		d.idle()
+		d.fault(flakyEnv, "")
+		d.want("fw_printenv", "mender_boot_part=2", "upgrade_available=0")
+		d.want("usb-updater status", "release-1", "slot A", "steady")
+		d.pull(feature)
+		d.gone()
+	}
+	d.installs(stick)
+}
+
+// TestCommitFails: the boot environment takes no writes from the new release. What
+// cannot be committed goes back: the boot loader does it, and the old system tells.
+func TestCommitFails(t *testing.T) {
+	t.Parallel()
+	for _, feature := range []string{"error_writes", "drop_writes"} {
+		t.Run(feature, func(t *testing.T) {
+			t.Parallel()
+			d, stick := newLab(t).flakyEnv(t, feature)
+			d.plug("stick", stick)
+			d.expect("MENDER boots slot 3 trial 1")
+			d.says("boot-env-failed (41)")
+			d.expect("MENDER boots slot 2 trial 0")
+			d.says("trial-failed (51)")
+			d.login()
+			d.want("usb-updater status", "release-1", "slot A", "steady")
+		})
+	}
 }

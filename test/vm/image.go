@@ -16,8 +16,9 @@ import (
 )
 
 // Layout of the device's disk: sizes in MiB, start sectors in sectors of 512
-// bytes. Before the first partition lie the two copies of U-Boot's environment,
-// where boot.cmd and overlay/etc/fw_env.config have them, or GRUB's core.
+// bytes. Before the boot partition lie GRUB's core and the two copies of U-Boot's
+// environment, where boot.cmd and overlay/etc/fw_env.config have them. They are in
+// a partition, too, which nobody uses but the tests that put something below it.
 const (
 	mib        = 1 << 20
 	sectorSize = 512
@@ -27,6 +28,7 @@ const (
 	diskSize   = 4 + bootSize + 2*slotSize + dataSize
 
 	coreStart = 64
+	envStart  = 2048
 	bootStart = 4096
 	slotStart = 12288
 	slotEnd   = slotStart + slotSize*mib/sectorSize
@@ -39,6 +41,7 @@ const (
 	partA
 	partB
 	partData
+	partEnv
 )
 
 // DeviceType is the device's type.
@@ -158,7 +161,8 @@ func (p *Parts) Disk(ctx context.Context, path string, loader BootLoader, image 
 		return []string{"-n", fmt.Sprintf("%d:%d:+%dM", number, start, size)}
 	}
 	err = run(ctx, "sgdisk", slices.Concat([]string{"-a", "2048"}, partition(partBoot, bootStart, bootSize), []string{"-A", "1:set:2"},
-		partition(partA, slotStart, slotSize), partition(partB, slotEnd, slotSize), partition(partData, dataStart, dataSize), []string{path})...)
+		partition(partA, slotStart, slotSize), partition(partB, slotEnd, slotSize), partition(partData, dataStart, dataSize),
+		partition(partEnv, envStart, (bootStart-envStart)*sectorSize/mib), []string{path})...)
 	if err != nil {
 		return err
 	}
@@ -199,7 +203,7 @@ func (p *Parts) installGRUB(disk string) error {
 		return err
 	}
 	const codeSize, kernelSector, firstBlock = 0x1b8, 0x5c, 0x1f4
-	if len(boot) < sectorSize || len(core) < sectorSize || len(core) > (2048-coreStart)*sectorSize {
+	if len(boot) < sectorSize || len(core) < sectorSize || len(core) > (envStart-coreStart)*sectorSize {
 		return fmt.Errorf("install GRUB: boot.img has %d bytes, core.img %d", len(boot), len(core))
 	}
 	binary.LittleEndian.PutUint64(boot[kernelSector:], coreStart)
