@@ -142,6 +142,27 @@ func TestLossIsPartial(t *testing.T) {
 	}
 }
 
+// TestDurableStays: what was durable when it was answered is not lost, and what came
+// before it does not come back in its place.
+func TestDurableStays(t *testing.T) {
+	tr := NewTrace(newImage(t), nil)
+	for _, e := range []Entry{{Data: []byte("1")}, {Data: []byte("2"), FUA: true}, {Data: []byte("3"), FUA: true}} {
+		e.Length = 1
+		tr.Add(e)
+	}
+	for _, loss := range Losses {
+		for seed := range uint64(100) {
+			m, err := tr.At(3, loss, rand.New(rand.NewPCG(seed, 0)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := read(t, m, 0, 1); got != "3" {
+				t.Fatalf("%s, seed %d: %q", loss, seed, got)
+			}
+		}
+	}
+}
+
 // TestUnit: a place that is written as one does not tear.
 func TestUnit(t *testing.T) {
 	tr := NewTrace(newImage(t), func(off int64) int64 {

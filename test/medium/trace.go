@@ -172,6 +172,8 @@ func lose(m *Image, pending []Entry, loss Loss, unit Unit, rng *rand.Rand) error
 		e := &pending[i]
 		var err error
 		switch {
+		case e.FUA: // again, over what came before it
+			err = e.apply(m)
 		case loss == Kept, loss == Some && rng.IntN(2) == 0:
 			err = e.apply(m)
 		case loss == Torn:
