@@ -43,7 +43,7 @@ var codes = []struct {
 	{report.StateFailed, []error{state.ErrStateVersion, state.ErrCorrupt, state.ErrIO}},
 	{report.ManagedClient, []error{device.ErrManaged}},
 	{report.BootEnvFailed, []error{
-		install.ErrInconsistent, bootenv.ErrNotFound, bootenv.ErrCorrupt, bootenv.ErrUnsupported, bootenv.ErrBusy, bootenv.ErrNoSpace,
+		install.ErrBootEnv, install.ErrInconsistent, bootenv.ErrNotFound, bootenv.ErrCorrupt, bootenv.ErrUnsupported, bootenv.ErrBusy, bootenv.ErrNoSpace,
 		bootenv.ErrReadOnlyVar, bootenv.ErrNotAtomic, bootenv.ErrVerify, bootenv.ErrCanary, bootenv.ErrMismatch,
 		bootenv.ErrProgram, install.ErrNoBootID,
 	}},

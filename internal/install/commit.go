@@ -73,7 +73,7 @@ func (e *Engine) commitPending(ctx context.Context, r state.Record) error {
 	pl, slotted := e.payloadOf(&committing), committing.Slotted()
 	if slotted { // or a script would prepare for what does not come
 		if err := e.Loader.CheckConfirm(ctx); err != nil {
-			return fmt.Errorf("commit slot %s: %w", e.Slots.Booted, err)
+			return fmt.Errorf("commit slot %s: %w", e.Slots.Booted, bootEnvError{err})
 		}
 	}
 	e.report(Event{Step: StepCommit, Artifact: committing.ArtifactName, Slot: e.Slots.Booted, Module: moduleName(&committing)})

@@ -33,6 +33,8 @@ var (
 	// ErrInconsistent means that the boot environment names another slot than
 	// the one that runs, with no trial to explain it.
 	ErrInconsistent = errors.New("the boot environment does not name the running slot: reboot, then look at the boot environment")
+	// ErrBootEnv means that the boot environment could not be read or written.
+	ErrBootEnv = errors.New("the boot environment could not be read or written")
 	// ErrCommittedWithErrors means that the update is permanent but a script
 	// or update module that ran afterwards failed.
 	ErrCommittedWithErrors = errors.New("committed, but a script or update module failed afterwards")
@@ -275,3 +277,11 @@ func (e *Engine) markFailed(r *state.Record, p *state.Pending, reason string) {
 	}
 	r.Failed[p.ManifestDigest] = f
 }
+
+// bootEnvError is an error of the boot loader. It adds no words of its own.
+type bootEnvError struct{ error }
+
+func (e bootEnvError) Unwrap() error { return e.error }
+
+// Is makes it an [ErrBootEnv].
+func (bootEnvError) Is(target error) bool { return target == ErrBootEnv }

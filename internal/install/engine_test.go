@@ -453,11 +453,28 @@ func TestLostRecord(t *testing.T) {
 func TestEnvironmentCannotBeWritten(t *testing.T) {
 	m := newMachine()
 	m.failEnv = errors.New("bad flash")
-	if err := installRun(t, m.engine(t), newArtifact(t, nil)); err == nil || !strings.Contains(err.Error(), "bad flash") {
+	if err := installRun(t, m.engine(t), newArtifact(t, nil)); !errors.Is(err, ErrBootEnv) || !strings.Contains(err.Error(), "bad flash") {
 		t.Errorf("install: %v", err)
 	}
 	m.failEnv = nil
 	if m.record.Pending != nil || m.env["upgrade_available"] != "0" {
+		t.Errorf("environment %v, record %+v", m.env, m.record)
+	}
+}
+
+// TestCommitCannotBeWritten: the trial stays open, so the boot loader goes back.
+func TestCommitCannotBeWritten(t *testing.T) {
+	m := newMachine()
+	if err := installRun(t, m.engine(t), newArtifact(t, nil)); err != nil {
+		t.Fatal(err)
+	}
+	m.powerOn()
+	m.failEnv = errors.New("bad flash")
+	if err := m.engine(t).Commit(t.Context()); !errors.Is(err, ErrBootEnv) || !strings.Contains(err.Error(), "bad flash") {
+		t.Errorf("commit: %v", err)
+	}
+	m.failEnv = nil
+	if m.record.Pending == nil || m.env["upgrade_available"] != "1" {
 		t.Errorf("environment %v, record %+v", m.env, m.record)
 	}
 }

@@ -90,16 +90,16 @@ func (i image) do(ctx context.Context, s module.State) error {
 		// Write 6. The slot is whole and on the medium; one transaction of the
 		// boot environment makes it the one to try.
 		if err := i.e.Loader.Arm(ctx, i.target); err != nil {
-			return fmt.Errorf("arm slot %s: %w", i.target, err)
+			return fmt.Errorf("arm slot %s: %w", i.target, bootEnvError{err})
 		}
 	case module.ArtifactCommit:
 		// Write 9. One transaction; the trial is over.
 		if err := i.e.Loader.Confirm(ctx); err != nil {
-			return fmt.Errorf("commit slot %s: %w", i.e.Slots.Booted, err)
+			return fmt.Errorf("commit slot %s: %w", i.e.Slots.Booted, bootEnvError{err})
 		}
 	case module.ArtifactRollback:
 		if err := i.e.Loader.Revert(ctx); err != nil {
-			return fmt.Errorf("roll back: %w", err)
+			return fmt.Errorf("roll back: %w", bootEnvError{err})
 		}
 	case module.ArtifactFailure:
 	}

@@ -230,7 +230,7 @@ func (e *Engine) inspect(ctx context.Context) (status, error) {
 	}
 	env, err := e.Loader.State(ctx)
 	if err != nil {
-		return status{}, err
+		return status{}, bootEnvError{err}
 	}
 	s := situation{pending: r.Pending, phase: env.Phase, booted: e.Slots.Booted, bootID: e.BootID, volatile: e.Loader.Caps().Volatile}
 	// A name that the update does not change proves nothing.

@@ -61,7 +61,7 @@ func TestLoggedWrites(t *testing.T) {
 	l.use(t, Release{Name: "release-1", Files: logged()})
 	stick := l.stick(t, "vfat", l.artifact(t, Release{Name: "release-2", Files: logged()}))
 	cfg := l.config(t)
-	logs := []string{l.file(t), l.file(t)}
+	logs := []string{filepath.Join(cfg.Dir, "log-A"), filepath.Join(cfg.Dir, "log-B")}
 	for i, path := range logs {
 		if err := truncate(path, logDisk*mib); err != nil {
 			t.Fatal(err)

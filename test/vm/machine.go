@@ -197,6 +197,9 @@ func (m *Machine) tail() string {
 // one, and makes it quiet. The shell may have come before words that Expect has
 // found already.
 func (m *Machine) Login(ctx context.Context) error {
+	if m.serial == nil {
+		return errOff
+	}
 	m.mu.Lock()
 	if boot := bytes.LastIndex(m.output[:m.seen], []byte("MENDER boots slot")); boot >= 0 {
 		m.seen = boot

@@ -66,6 +66,31 @@ func TestSlotDoesNotBoot(t *testing.T) {
 	})
 }
 
+// TestWatchdog: the kernel of the new release hangs. The hardware watchdog resets
+// the device, and the boot loader goes back.
+func TestWatchdog(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	files := beforeData(`
+modprobe i6300esb
+while [ "$(cat /sys/class/watchdog/watchdog0/state)" != active ]; do sleep 0.1; done
+echo 0 >/proc/sys/kernel/panic
+echo c >/proc/sysrq-trigger
+`)
+	files["/etc/systemd/system.conf.d/watchdog.conf"] = "[Manager]\nRuntimeWatchdogSec=20\n"
+	stick := l.stick(t, "vfat", l.artifact(t, Release{Name: "release-2", Files: files}))
+	cfg := l.config(t)
+	cfg.Extra = []string{"-device", "i6300esb"}
+	d := l.power(t, cfg)
+	d.login()
+	d.plug("stick", stick)
+	d.expect("MENDER boots slot 3 trial 1")
+	d.expect("MENDER boots slot 2 trial 0")
+	d.says("trial-failed (51)")
+	d.login()
+	d.want("usb-updater status", "release-1", "slot A", "steady", "did not get as far as its boot check")
+}
+
 // TestAgentUpdatesItself: the new release brings another usb-updater. That one
 // judges the trial, commits, and is what runs from then on.
 func TestAgentUpdatesItself(t *testing.T) {
