@@ -53,6 +53,8 @@ type pendingJSON struct {
 	NeedsReboot    bool   `json:"UsbUpdaterNeedsReboot,omitempty"`
 }
 
+// decodeRecord returns the record with everything that can be decoded, and
+// [ErrCorrupt] if something of Mender's cannot.
 func decodeRecord(kv map[string][]byte) (Record, error) {
 	r := Record{
 		ArtifactName:  string(kv[dbName]),
@@ -63,11 +65,9 @@ func decodeRecord(kv map[string][]byte) (Record, error) {
 	for _, ours := range []string{dbName, dbGroup, dbProvides, dbPending, dbAttempt, dbFailed, dbInstalled, dbResult} {
 		delete(r.foreign, ours)
 	}
-	var err error
+	var err, pendingErr error
 	// null, which Mender 3 writes, is no provides.
-	if r.Provides, err = decodeJSON[map[string]string](kv, dbProvides); err != nil {
-		return Record{}, err
-	}
+	r.Provides, err = decodeJSON[map[string]string](kv, dbProvides)
 	delete(r.Provides, keyName)
 	delete(r.Provides, keyGroup)
 	// Of our own keys, what cannot be read is forgotten, as if it had never
@@ -75,15 +75,11 @@ func decodeRecord(kv map[string][]byte) (Record, error) {
 	r.Attempt, _ = decodeJSON[*Attempt](kv, dbAttempt)
 	r.Failed, _ = decodeJSON[map[string]Failure](kv, dbFailed)
 	r.Result, _ = decodeJSON[*Result](kv, dbResult)
-	r.Pending, err = decodePending(kv)
-	switch {
-	case errors.Is(err, ErrStateVersion):
+	r.Pending, pendingErr = decodePending(kv)
+	if errors.Is(pendingErr, ErrStateVersion) {
 		r.foreign[dbPending] = kv[dbPending] // not ours to drop
-		return r, err
-	case err != nil:
-		return Record{}, err
 	}
-	return r, nil
+	return r, cmp.Or(err, pendingErr)
 }
 
 func decodePending(kv map[string][]byte) (*Pending, error) {

@@ -24,7 +24,7 @@ const (
 	lockName   = "usb-updater.lock"
 )
 
-const maxName = 255 // bytes of an artifact name that Repair believes in
+const maxName = 255 // bytes of a name in a damaged store that is believed
 
 // Errors that callers decide by.
 var (
@@ -69,9 +69,9 @@ func Read(dir string) (Record, error) {
 }
 
 // Load returns the record; that of a store that is not there is empty. The
-// error is [ErrCorrupt] for a damaged store, see [Store.Repair], [ErrIO] for one
-// that cannot be read, and [ErrStateVersion], with a record, for a pending update
-// of an unknown form.
+// error is [ErrCorrupt], with what could be read, for a damaged store, see
+// [Store.Repair]; [ErrIO] for one that cannot be read; and [ErrStateVersion],
+// with a record, for a pending update of an unknown form.
 func (s *Store) Load() (Record, error) { return Read(s.dir) }
 
 func read(dir string) (Record, lmdb.Layout, error) {
@@ -83,11 +83,17 @@ func read(dir string) (Record, lmdb.Layout, error) {
 	if err != nil {
 		return Record{}, lmdb.Layout{}, fmt.Errorf("%w: %w", ErrIO, err)
 	}
-	kv, layout, err := lmdb.Decode(b)
-	if err != nil {
-		return Record{}, lmdb.Layout{}, fmt.Errorf("read the store %s: %w: %w", path, ErrCorrupt, err)
-	}
+	kv, layout, damage := lmdb.Decode(b)
 	r, err := decodeRecord(kv)
+	if damage != nil {
+		if layout.WordSize == 0 { // not even that can be seen
+			layout = lmdb.Native()
+		}
+		err = fmt.Errorf("%w: %w", ErrCorrupt, damage)
+	}
+	if errors.Is(err, ErrCorrupt) {
+		r.dropImplausible()
+	}
 	if err != nil {
 		return r, layout, fmt.Errorf("read the store %s: %w", path, err)
 	}
@@ -115,6 +121,10 @@ func readBounded(path string) ([]byte, error) {
 // byte for byte. On error, mostly [ErrIO], the store is as it was, or holds this
 // record already.
 //
+// So is the layout of the file, with the word size of whoever made it. An update
+// may have brought a system of another word size; if it does not last, the
+// Mender client of the old one reads no other layout.
+//
 // A damaged store is [ErrCorrupt] and stays as it is: see [Store.Repair].
 func (s *Store) Save(r Record) error {
 	old, layout, err := read(s.dir)
@@ -126,9 +136,6 @@ func (s *Store) Save(r Record) error {
 }
 
 func (s *Store) write(r Record, layout lmdb.Layout) error {
-	// Of the machine that runs now: an update may have brought a system of
-	// another word size, whose Mender client reads no other layout.
-	layout.WordSize = lmdb.Native().WordSize
 	kv, err := encodeRecord(r)
 	if err != nil {
 		return fmt.Errorf("write the store: %w", err)
@@ -144,14 +151,15 @@ func (s *Store) write(r Record, layout lmdb.Layout) error {
 }
 
 // Repair sets a damaged store aside as mender-store-broken, and starts a new
-// one that has the artifact name, if that can still be read, and nothing else.
-// It tells whether the store was damaged; a sound one it leaves alone. Whether
-// a trial is running is then known from the boot environment only.
+// one that has everything of it that can still be read. It tells whether the
+// store was damaged; a sound one it leaves alone. Where the pending update is
+// lost, the boot environment alone knows whether a trial is running.
 //
 // The damaged store is copied, then replaced: a power cut between the two
 // leaves it in place, for the next Repair.
 func (s *Store) Repair() (bool, error) {
-	if _, _, err := read(s.dir); !errors.Is(err, ErrCorrupt) {
+	r, layout, err := read(s.dir)
+	if !errors.Is(err, ErrCorrupt) {
 		return false, nil
 	}
 	b, err := readBounded(filepath.Join(s.dir, storeName))
@@ -161,12 +169,16 @@ func (s *Store) Repair() (bool, error) {
 	if err := atomicfile.Write(filepath.Join(s.dir, brokenName), b, 0o600); err != nil {
 		return true, fmt.Errorf("set the damaged store aside: %w", err)
 	}
-	kv, _, _ := lmdb.Decode(b) // with an error or without, kv is what could be read
-	var r Record
-	if name := string(kv[dbName]); plausible(name) {
-		r.ArtifactName = name
+	return true, s.write(r, layout)
+}
+
+// dropImplausible forgets what any bytes would pass for, and these are no text.
+func (r *Record) dropImplausible() {
+	for _, name := range []*string{&r.ArtifactName, &r.ArtifactGroup} {
+		if !plausible(*name) {
+			*name = ""
+		}
 	}
-	return true, s.write(r, lmdb.Native())
 }
 
 // plausible tells whether a name from a damaged store is not itself damage.

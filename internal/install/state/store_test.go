@@ -179,8 +179,7 @@ func TestForeign(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	layout.WordSize = lmdb.Native().WordSize // of this machine, whatever it was
-	if gotLayout != layout {
+	if gotLayout != layout { // the word size of the client that may want it back included
 		t.Errorf("layout = %+v, want %+v", gotLayout, layout)
 	}
 	if b, err := os.ReadFile(lock); err != nil || string(b) != "liblmdb's" {
@@ -229,44 +228,73 @@ func TestFailedIsBounded(t *testing.T) {
 }
 
 func TestCorrupt(t *testing.T) {
-	sound, err := lmdb.Encode(map[string][]byte{
-		dbName: []byte("release-1"), dbProvides: []byte(`{"a":"b"}`), "zzz": []byte("foreign"),
-	}, lmdb.Native())
-	if err != nil {
-		t.Fatal(err)
-	}
-	damaged := bytes.Clone(sound)
-	damaged[bytes.Index(damaged, []byte("zzz"))-6] = 0xff // the size of its value
-	control := bytes.Clone(damaged)
-	control[bytes.Index(control, []byte("release-1"))] = 0x07
-	withValue := func(key, value string) []byte {
-		b, err := lmdb.Encode(map[string][]byte{dbName: []byte("release-1"), key: []byte(value)}, lmdb.Native())
+	// A store of the other word size, in which each test damages something.
+	layout := lmdb.Native()
+	layout.WordSize = 12 - layout.WordSize
+	withValue := func(change ...string) []byte {
+		kv, err := encodeRecord(full())
+		if err != nil {
+			t.Fatal(err)
+		}
+		kv["foreign"], kv["zzz"] = []byte("kept"), []byte("damaged by some tests")
+		for i := 0; i < len(change); i += 2 {
+			kv[change[i]] = []byte(change[i+1])
+		}
+		if len(change) > 0 {
+			delete(kv, "zzz")
+		}
+		b, err := lmdb.Encode(kv, layout)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return b
 	}
+	sound := withValue()
+	damaged := bytes.Clone(sound)
+	damaged[bytes.Index(damaged, []byte("zzz"))-6] = 0xff // the size of its value
+	control := bytes.Clone(damaged)
+	control[bytes.Index(control, []byte(dbName+"release-1"))+len(dbName)] = 0x07
+	noText := bytes.Clone(damaged)
+	noText[bytes.Index(noText, []byte(dbGroup+"group"))+len(dbGroup)] = 0xff
+	all := full()
+	all.foreign = map[string][]byte{"foreign": []byte("kept")}
+	without := func(damage func(*Record)) Record {
+		r := all
+		damage(&r)
+		return r
+	}
+	noName := without(func(r *Record) { r.ArtifactName = "" })
+	noGroup := without(func(r *Record) { r.ArtifactGroup = "" })
+	noProvides := without(func(r *Record) { r.Provides = nil })
+	noPending := without(func(r *Record) { r.Pending = nil })
 	tests := []struct {
-		name, salvaged string
-		in             []byte
+		name     string
+		salvaged Record
+		in       []byte
 	}{
-		{"text", "", []byte("not a database")},
-		{"cut off", "", sound[:2*4096]},
-		{"one key is damaged", "release-1", damaged},
-		{"the name is damaged", "", control},
-		{"provides is no JSON", "release-1", withValue(dbProvides, "{")},
-		{"provides is a list", "release-1", withValue(dbProvides, "[]")},
-		{"pending is no JSON", "release-1", withValue(dbPending, "")},
-		{"pending is null", "release-1", withValue(dbPending, "null")},
-		{"pending has another shape", "release-1", withValue(dbPending, `{"Version":"1"}`)},
+		{"text", Record{}, []byte("not a database")},
+		{"cut off", Record{}, sound[:2*4096]},
+		{"one key is damaged", all, damaged},
+		{"the name is damaged", noName, control},
+		{"the group is damaged", noGroup, noText},
+		{"provides is no JSON", noProvides, withValue(dbProvides, "{")},
+		{"provides is a list", noProvides, withValue(dbProvides, "[]")},
+		{"pending is no JSON", noPending, withValue(dbPending, "")},
+		{"pending is null", noPending, withValue(dbPending, "null")},
+		{"pending has another shape", noPending, withValue(dbPending, `{"Version":"1"}`)},
+		{"both are no JSON", without(func(r *Record) { r.Pending, r.Provides = nil, nil }), withValue(dbPending, "", dbProvides, "")},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
 			putBytes(t, dir, tt.in)
 			s := openStore(t, dir)
-			if _, err := s.Load(); !errors.Is(err, ErrCorrupt) {
+			r, err := s.Load()
+			if !errors.Is(err, ErrCorrupt) {
 				t.Fatalf("Load: %v, want %v", err, ErrCorrupt)
+			}
+			if diff := cmp.Diff(tt.salvaged, r, ignoreForeign); diff != "" {
+				t.Errorf("Load, with the error: %s", diff)
 			}
 			if err := s.Save(full()); !errors.Is(err, ErrCorrupt) {
 				t.Errorf("Save: %v, want %v", err, ErrCorrupt)
@@ -274,8 +302,15 @@ func TestCorrupt(t *testing.T) {
 			if repaired, err := s.Repair(); !repaired || err != nil {
 				t.Fatalf("Repair = %v, %v", repaired, err)
 			}
-			if diff := cmp.Diff(Record{ArtifactName: tt.salvaged}, load(t, s), ignoreForeign); diff != "" {
+			got := load(t, s)
+			if diff := cmp.Diff(tt.salvaged, got, ignoreForeign); diff != "" {
 				t.Error(diff)
+			}
+			if !maps.EqualFunc(got.foreign, tt.salvaged.foreign, bytes.Equal) {
+				t.Errorf("foreign keys: %q, want %q", got.foreign, tt.salvaged.foreign)
+			}
+			if _, l := keysOf(t, dir); tt.salvaged.foreign != nil && l != layout {
+				t.Errorf("layout = %+v, want %+v", l, layout)
 			}
 			if b, err := os.ReadFile(filepath.Join(dir, brokenName)); err != nil || !bytes.Equal(b, tt.in) {
 				t.Errorf("%s does not hold the damaged store: %v", brokenName, err)
