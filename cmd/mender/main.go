@@ -167,6 +167,7 @@ func (p *program) deviceOptions() device.Options {
 		// As Mender's clients mean to: an automounter may have been faster.
 		UnmountTarget: true,
 		Log:           func(line string) { p.log.Info().Msg(line) },
+		Warn:          func(line string) { p.log.Warn().Msg(line) },
 	}
 	if o.DataDir == "" {
 		o.DataDir = os.Getenv("MENDER_DATASTORE_DIR")

@@ -198,6 +198,7 @@ func (a *agent) openLog(stderr io.Writer, word string, journal bool) error {
 	}
 	a.opts.ToolDirs = filepath.SplitList(os.Getenv("PATH")) // as mender does, whose updates it ends
 	a.opts.Log = func(line string) { a.log.Info().Msg(line) }
+	a.opts.Warn = func(line string) { a.log.Warn().Msg(line) }
 	return nil
 }
 

@@ -46,8 +46,11 @@ type Options struct {
 	// UnmountTarget takes the slot to write out of use if somebody has mounted
 	// it. Unattended, it may be mounted for a reason.
 	UnmountTarget bool
-	// Log hears what state scripts print, and of repairs. Optional.
+	// Log hears what state scripts and update modules print. Optional.
 	Log func(line string)
+	// Warn hears of what somebody should look at, though nothing ends because of
+	// it: repairs, and what was not as it should be. Optional.
+	Warn func(line string)
 }
 
 // Device is a device whose configuration has been read.
@@ -217,16 +220,15 @@ func (d *Device) BootedBy() (string, error) { return d.root().Evidence() }
 // Engine puts the engine together over an open store. A device without root
 // slots gets one that says so, and that installs by update modules only.
 func (d *Device) Engine(store install.Store) (*install.Engine, error) {
-	deviceType, err := d.Type()
-	if err != nil {
-		return nil, err
-	}
-	name, err := d.RunningName()
-	if err != nil {
-		return nil, err
+	deviceType, typeErr := d.Type()
+	name, nameErr := d.RunningName()
+	if nameErr != nil {
+		d.warn(nameErr.Error())
 	}
 	e := &install.Engine{
 		DeviceType: deviceType,
+		NoType:     typeErr,
+		NoName:     nameErr,
 		Store:      store,
 		Scripts:    d.scriptRunner(),
 		Modules:    d.Modules(),
@@ -243,6 +245,7 @@ func (d *Device) Engine(store install.Store) (*install.Engine, error) {
 	if d.opts.UnmountTarget {
 		e.Unmount = d.unmount
 	}
+	var err error
 	e.Slots, err = d.Slots()
 	if errors.Is(err, config.ErrNoSlots) {
 		e.NoSlots = err
@@ -272,7 +275,7 @@ func readBack(v config.Verify) slot.ReadBack {
 }
 
 // OpenStore locks the device's store. A damaged one is set aside, which is
-// told through Options.Log: the boot environment still knows of a trial. The
+// told through Options.Warn: the boot environment still knows of a trial. The
 // caller closes it.
 func (d *Device) OpenStore() (*state.Store, error) {
 	store, err := state.Open(d.DataDir())
@@ -284,7 +287,7 @@ func (d *Device) OpenStore() (*state.Store, error) {
 		return nil, errors.Join(err, store.Close())
 	}
 	if repaired {
-		d.log("the store in " + d.DataDir() + " was damaged: it is kept as mender-store-broken, and a new one was begun")
+		d.warn("the store in " + d.DataDir() + " was damaged: it is kept as mender-store-broken, and a new one holds what could be read")
 	}
 	return store, nil
 }
@@ -292,6 +295,12 @@ func (d *Device) OpenStore() (*state.Store, error) {
 func (d *Device) log(line string) {
 	if d.opts.Log != nil {
 		d.opts.Log(line)
+	}
+}
+
+func (d *Device) warn(line string) {
+	if d.opts.Warn != nil {
+		d.opts.Warn(line)
 	}
 }
 
@@ -368,7 +377,7 @@ func (d *Device) unmount(p slot.Partition) error {
 		if err != nil || where == "" {
 			return err
 		}
-		d.log(fmt.Sprintf("warning: the inactive slot %s is mounted on %q: umount, to write it", p.Path, where))
+		d.warn(fmt.Sprintf("the inactive slot %s is mounted on %q: umount, to write it", p.Path, where))
 		if err := unix.Unmount(where, unix.UMOUNT_NOFOLLOW); err != nil {
 			return err
 		}

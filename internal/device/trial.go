@@ -79,7 +79,7 @@ func (b blackBox) Forget() error { return state.RemoveBlackBox(b.d.DataDir()) }
 func (b blackBox) Began(digest string) bool {
 	stages, err := state.ReadBlackBox(b.d.DataDir())
 	if err != nil {
-		b.d.log(err.Error())
+		b.d.warn(err.Error())
 	}
 	return slices.ContainsFunc(stages, func(s state.Stage) bool { return s.ManifestDigest == digest && s.Name != state.StageArmed })
 }
@@ -91,7 +91,7 @@ func (b blackBox) Began(digest string) bool {
 func (b blackBox) Explain(p state.Pending) string {
 	stages, err := state.ReadBlackBox(b.d.DataDir())
 	if err != nil {
-		b.d.log(err.Error())
+		b.d.warn(err.Error())
 		return ""
 	}
 	var last, failing, armed state.Stage
@@ -124,7 +124,7 @@ func (b blackBox) Explain(p state.Pending) string {
 	if armed.CrashesKnown {
 		text, err := pstore.Latest(armed.Crashes, b.d.crashDirs()...)
 		if err != nil {
-			b.d.log(err.Error())
+			b.d.warn(err.Error())
 		}
 		if text != "" {
 			words = append(words, "crash log: "+text)

@@ -121,7 +121,10 @@ func (s Slots) Inactive() bootenv.Slot { return s.Booted.Other() }
 // other writers away.
 type Engine struct {
 	DeviceType string
-	Slots      Slots
+	// NoType is why the device type is not known, nil if it is. Nothing is
+	// installed without it; what was installed needs it no more. Optional.
+	NoType error
+	Slots  Slots
 	// NoSlots is why the device has no root slots, nil if it has. Without them
 	// Slots, Loader and OpenTarget are not used, and only update modules install
 	// anything. Optional.
@@ -140,6 +143,9 @@ type Engine struct {
 	// RunningName is the artifact name that the running root file system
 	// gives itself, "" if it does not. It stands in where the store has none.
 	RunningName string
+	// NoName is why that name cannot be read, nil if it can. An artifact that
+	// depends on the name is refused then. Optional.
+	NoName error
 	// BootID tells one boot from the next, "" if unknown.
 	BootID string
 	// SkipVerify leaves out the read back of the slot.

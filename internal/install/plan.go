@@ -91,7 +91,7 @@ func (e *Engine) Plan(ctx context.Context, a *artifact.Artifact) (*Plan, error) 
 	if err := CheckPayloadType(h, e.findModule); err != nil {
 		return nil, err
 	}
-	if err := Compatible(h, e.DeviceType, Provides(r, e.RunningName)); err != nil {
+	if err := e.compatible(h, r); err != nil {
 		return nil, err
 	}
 	p := &Plan{Target: e.Slots.Inactive(), art: a, record: r}
@@ -120,6 +120,18 @@ func (e *Engine) Plan(ctx context.Context, a *artifact.Artifact) (*Plan, error) 
 		return nil, fmt.Errorf("artifact %q: the image is empty", h.Name)
 	}
 	return p, nil
+}
+
+// compatible is [Compatible] with what is known of this device. What the artifact
+// asks for and the device cannot say is no answer.
+func (e *Engine) compatible(h *artifact.Header, r state.Record) error {
+	if e.NoType != nil {
+		return e.NoType
+	}
+	if _, asks := h.Depends["artifact_name"]; asks && e.NoName != nil && r.ArtifactName == "" {
+		return e.NoName
+	}
+	return Compatible(h, e.DeviceType, Provides(r, e.RunningName))
 }
 
 // findModule tells whether the device has an update module for the type.
