@@ -93,7 +93,7 @@ func (e usageError) Error() string { return string(e) }
 // parse reads the command line in every dialect of Mender's clients: commands
 // with no, one or two dashes, options with one or two, in any order.
 func parse(args []string) (options, error) {
-	o := options{logLevel: "info"}
+	var o options
 	if len(args) == 0 {
 		o.command = cmdHelp
 		return o, nil
@@ -129,6 +129,9 @@ func parse(args []string) (options, error) {
 // arguments behind it and its value.
 func (o *options) parseDashed(name, arg string, rest []string) ([]string, error) {
 	name, value, hasValue := strings.Cut(name, "=")
+	if name == "" { // not the short name of an option that has none
+		return nil, usageError(fmt.Sprintf("unknown option %.64q", arg))
+	}
 	for _, f := range flags() {
 		if name != f.long && name != f.short {
 			continue
@@ -145,6 +148,9 @@ func (o *options) parseDashed(name, arg string, rest []string) ([]string, error)
 				return nil, usageError(fmt.Sprintf("option %s needs a value", arg))
 			}
 			value, rest = rest[0], rest[1:]
+		}
+		if value == "" { // a shell variable that is not set must not stand for the real device
+			return nil, usageError(fmt.Sprintf("option %s: its value is empty", arg))
 		}
 		f.value(o, value)
 		return rest, nil
@@ -223,7 +229,7 @@ func (o *options) check() error {
 		want = 1
 	}
 	switch {
-	case o.command == cmdHelp:
+	case o.command == cmdHelp, o.command == cmdVersion:
 	case len(o.args) < want:
 		return usageError("install needs one artifact: a file name or a URL")
 	case len(o.args) > want:

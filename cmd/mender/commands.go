@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -317,25 +318,15 @@ func (p *program) nothing() (int, error) {
 // whole, so what is read is never half of something.
 func (p *program) show(d *device.Device) (int, error) {
 	r, err := state.Read(d.DataDir())
-	if errors.Is(err, state.ErrStateVersion) { // what is installed is known all the same
+	if errors.Is(err, state.ErrStateVersion) || errors.Is(err, state.ErrCorrupt) { // the record has what can be read
 		p.log.Warn().Msg(err.Error())
 		err = nil
 	}
 	if err != nil {
 		return exitFailed, err
 	}
-	name := r.ArtifactName
-	if name == "" {
-		if name, err = d.RunningName(); err != nil {
-			return exitFailed, err
-		}
-	}
 	if p.command == cmdShowArtifact {
-		if name == "" {
-			name = "unknown"
-		}
-		p.print("%s\n", name)
-		return exitOK, nil
+		return p.showName(d, r)
 	}
 	provides := maps.Clone(r.Provides)
 	if provides == nil {
@@ -350,6 +341,20 @@ func (p *program) show(d *device.Device) (int, error) {
 	for _, k := range slices.Sorted(maps.Keys(provides)) {
 		p.print("%s=%s\n", k, provides[k])
 	}
+	return exitOK, nil
+}
+
+// showName prints the name in the store, or that which the running system gives
+// itself.
+func (p *program) showName(d *device.Device, r state.Record) (int, error) {
+	running := ""
+	if r.ArtifactName == "" {
+		var err error
+		if running, err = d.RunningName(); err != nil {
+			return exitFailed, err
+		}
+	}
+	p.print("%s\n", cmp.Or(r.ArtifactName, running, "unknown"))
 	return exitOK, nil
 }
 

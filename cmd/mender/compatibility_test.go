@@ -44,7 +44,7 @@ func accepted(args []string) error {
 	if err != nil {
 		return err
 	}
-	if _, ok := report.ParseLevel(o.logLevel); !ok {
+	if _, ok := report.ParseLevel(o.logLevel); !ok && o.logLevel != "" {
 		return usageError("log level")
 	}
 	return nil

@@ -73,13 +73,14 @@ func withSignals(parent context.Context) (context.Context, func()) {
 // program is one run.
 type program struct {
 	options
-	stdout, stderr io.Writer
-	log            zerolog.Logger
+	stdout *report.Results
+	stderr io.Writer
+	log    zerolog.Logger
 }
 
 // run is the program without its process.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int) {
-	p := &program{stdout: stdout, stderr: stderr, log: report.NewLogger(stderr, "mender", zerolog.InfoLevel)}
+	p := &program{stdout: report.NewResults(stdout), stderr: stderr, log: report.NewLogger(stderr, "mender", zerolog.InfoLevel)}
 	defer func() {
 		if r := recover(); r != nil {
 			p.log.Error().Msgf("internal error: %v", r)
@@ -103,17 +104,40 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 	if err != nil {
 		p.explain(err)
 	}
+	code = p.checkPrinted(code)
 	if s, ok := errors.AsType[signalError](context.Cause(ctx)); ok && code != exitOK {
 		return exitSignal + int(s.Signal)
 	}
 	return code
 }
 
+// checkPrinted returns the exit code of a run that ends with code, if all that
+// it prints is written. Who asks a question must not take silence for an
+// answer. What was done to the device is done, whoever hears of it.
+func (p *program) checkPrinted(code int) int {
+	err := p.stdout.Err()
+	if err == nil {
+		return code
+	}
+	const what = "print the result: "
+	switch p.command {
+	case cmdHelp, cmdVersion, cmdShowArtifact, cmdShowProvides:
+		p.log.Error().Msg(what + err.Error())
+		return max(code, exitFailed)
+	default:
+		p.log.Warn().Msg(what + err.Error())
+		return code
+	}
+}
+
 // openLog applies --log-level and --log-file.
 func (p *program) openLog() (func(), error) {
-	level, ok := report.ParseLevel(p.logLevel)
+	level, ok := zerolog.InfoLevel, true
+	if p.logLevel != "" {
+		level, ok = report.ParseLevel(p.logLevel)
+	}
 	if !ok {
-		return nil, fmt.Errorf("log level %.64q: want error, warning, info or debug", p.logLevel)
+		return nil, fmt.Errorf("log level %.64q: %s", p.logLevel, logLevels)
 	}
 	w, done := p.stderr, func() {}
 	if p.logFile != "" {
@@ -125,6 +149,23 @@ func (p *program) openLog() (func(), error) {
 	}
 	p.log = report.NewLogger(w, "mender", level)
 	return done, nil
+}
+
+const logLevels = "want error, warning, info or debug"
+
+// configureLog applies the log level of mender.conf, if the command line has
+// none. A word that is none costs no command.
+func (p *program) configureLog(d *device.Device) {
+	word := d.Mender.DaemonLogLevel
+	if p.logLevel != "" || word == "" {
+		return
+	}
+	level, ok := report.ParseLevel(word)
+	if !ok {
+		p.log.Warn().Msgf("mender.conf: DaemonLogLevel %.64q: %s", word, logLevels)
+		return
+	}
+	p.log = p.log.Level(level)
 }
 
 func (p *program) dispatch(ctx context.Context) (int, error) {
@@ -141,6 +182,7 @@ func (p *program) dispatch(ctx context.Context) (int, error) {
 	if err != nil {
 		return exitFailed, err
 	}
+	p.configureLog(d)
 	switch p.command {
 	case cmdShowArtifact, cmdShowProvides:
 		return p.show(d)
@@ -175,7 +217,7 @@ func (p *program) deviceOptions() device.Options {
 	return o
 }
 
-// print writes results. Standard output that is gone changes no outcome.
+// print writes results. That they are lost is told at the end of the run.
 func (p *program) print(format string, args ...any) {
 	_, _ = fmt.Fprintf(p.stdout, format, args...)
 }

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -44,12 +46,10 @@ func TestParse(t *testing.T) {
 		{[]string{"install", "--", "-F"}, options{command: cmdInstall, args: []string{"-F"}}},
 		{[]string{"-h"}, options{command: cmdHelp}},
 		{[]string{"-version"}, options{command: cmdVersion}},
+		{[]string{"--version", "show-artifact"}, options{command: cmdVersion, args: []string{"show-artifact"}}},
 		{nil, options{command: cmdHelp}},
 	}
 	for _, tt := range tests {
-		if tt.want.logLevel == "" {
-			tt.want.logLevel = "info"
-		}
 		got, err := parse(tt.args)
 		if err != nil {
 			t.Errorf("parse(%q): %v", tt.args, err)
@@ -79,6 +79,12 @@ func TestParse(t *testing.T) {
 		{"commit", "--reboot-exit-code"},
 		{"show-artifact", "--stop-before", "Cleanup"},
 		{"--progress", "none", "rollback"},
+		{"-=/dir", "show-artifact"},
+		{"--=x", "commit"},
+		{"--root", "", "commit"},
+		{"--data=", "commit"},
+		{"-c", "", "commit"},
+		{"commit", "-passphrase-file="},
 	} {
 		if o, err := parse(args); err == nil {
 			t.Errorf("parse(%q) = %+v, want an error", args, o)
@@ -124,15 +130,18 @@ func TestSignal(t *testing.T) {
 	}
 }
 
-// TestClosedStandardOutput: a reader that went away must not change the
-// outcome.
+// TestClosedStandardOutput: who asks and gets no answer must not take that for
+// one.
 func TestClosedStandardOutput(t *testing.T) {
 	r, w := io.Pipe()
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if code := run(context.Background(), []string{"--version"}, w, os.Stderr); code != 0 {
-		t.Errorf("exit code %d", code)
+	for _, args := range [][]string{{"--version"}, {"--help"}, {"--root", t.TempDir(), "show-artifact"}} {
+		var log bytes.Buffer
+		if code := run(t.Context(), args, w, &log); code != exitFailed || !strings.Contains(log.String(), "print the result: ") {
+			t.Errorf("%q: exit code %d, want %d: %s", args, code, exitFailed, log.String())
+		}
 	}
 }
 

@@ -83,8 +83,8 @@ func (a *agent) printJSON(v any) error {
 	if err != nil {
 		return err
 	}
-	_, err = a.stdout.Write(append(escapeJSON(text), '\n'))
-	return err
+	a.print("%s\n", escapeJSON(text))
+	return nil
 }
 
 // escapeJSON escapes what encoding/json leaves as it is and a terminal does

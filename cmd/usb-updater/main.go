@@ -41,7 +41,7 @@ func mainCode() int {
 
 // agent is one run.
 type agent struct {
-	stdout io.Writer
+	stdout *report.Results
 	log    zerolog.Logger
 	opts   device.Options
 	json   bool
@@ -93,7 +93,7 @@ func verbs() []verb {
 // run is the program without its process.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int) {
 	a := &agent{
-		stdout: stdout, log: report.NewLogger(stderr, "usb-updater", zerolog.InfoLevel),
+		stdout: report.NewResults(stdout), log: report.NewLogger(stderr, "usb-updater", zerolog.InfoLevel),
 		queueWait: queueWait, sleep: gate.Pause,
 	}
 	defer func() {
@@ -107,8 +107,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 	v, err := a.parse(args, stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(stdout, usage())
-		return report.OK.Number
+		a.print("%s", usage())
+		return a.checkPrinted("help", report.OK).Number
 	case err != nil:
 		a.log.Error().Msg(err.Error())
 		a.log.Info().Msg("hint: usb-updater --help")
@@ -116,9 +116,26 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 	}
 	a.name = v.name
 	result, err := v.run(a, ctx)
-	result = final(ctx, result)
+	result = a.checkPrinted(v.name, final(ctx, result))
 	a.end(ctx, result, err)
 	return result.Number
+}
+
+// checkPrinted returns the code of a run that ends with code, if all that it
+// prints is written. Who asks a question must not take silence for an answer.
+// What a run has done is done, whoever hears of it.
+func (a *agent) checkPrinted(verb string, code report.Code) report.Code {
+	err := a.stdout.Err()
+	switch {
+	case err == nil:
+		return code
+	case verb == "scan", code != report.OK:
+		a.log.Warn().Msgf("print the result: %v", err)
+		return code
+	default:
+		a.log.Error().Msgf("print the result: %v", err)
+		return report.Failed
+	}
 }
 
 // end tells how the run ended, if that was not told under the device's lock.
@@ -137,18 +154,29 @@ func (a *agent) parse(args []string, stderr io.Writer) (verb, error) {
 	help := fs.Bool("help", false, "")
 	fs.BoolVar(help, "h", false, "")
 	showVersion := fs.Bool("version", false, "")
-	fs.StringVar(&a.opts.Root, "root", "", "")
-	fs.StringVar(&a.opts.ConfigFile, "mender-config", "", "")
-	fs.StringVar(&a.opts.AgentFile, "config", "", "")
-	fs.StringVar(&a.opts.DataDir, "data", "", "")
+	// An empty value, as of a shell variable that is not set, must not stand for
+	// the real device.
+	text := func(name string, use func(string)) {
+		fs.Func(name, "", func(value string) error {
+			if value == "" {
+				return errors.New("it is empty")
+			}
+			use(value)
+			return nil
+		})
+	}
+	text("root", func(v string) { a.opts.Root = v })
+	text("mender-config", func(v string) { a.opts.ConfigFile = v })
+	text("config", func(v string) { a.opts.AgentFile = v })
+	text("data", func(v string) { a.opts.DataDir = v })
 	fs.BoolVar(&a.json, "json", false, "")
 	fs.BoolVar(&a.dryRun, "dry-run", false, "")
 	fs.BoolVar(&a.giveUp, "give-up", false, "")
 	fs.IntVar(&a.history, "history", 0, "")
-	fs.Func("key", "", func(name string) error { a.check.keys = append(a.check.keys, name); return nil })
-	fs.StringVar(&a.check.deviceType, "device-type", "", "")
-	fs.StringVar(&a.check.provides, "provides", "", "")
-	fs.Func("module", "", func(name string) error { a.check.modules = append(a.check.modules, name); return nil })
+	text("key", func(v string) { a.check.keys = append(a.check.keys, v) })
+	text("device-type", func(v string) { a.check.deviceType = v })
+	text("provides", func(v string) { a.check.provides = v })
+	text("module", func(v string) { a.check.modules = append(a.check.modules, v) })
 	fs.Int64Var(&a.check.slotSize, "slot-size", 0, "")
 
 	// Flags may stand before and behind the command.
@@ -202,7 +230,7 @@ func (a *agent) openLog(stderr io.Writer, word string, journal bool) error {
 	return nil
 }
 
-// print writes results. Standard output that is gone changes no outcome.
+// print writes results. That they are lost is told at the end of the run.
 func (a *agent) print(format string, args ...any) {
 	_, _ = fmt.Fprintf(a.stdout, format, args...)
 }

@@ -112,7 +112,7 @@ func TestDefenseD07SlowStick(t *testing.T) {
 			defer watchdog.Stop()
 			var log bytes.Buffer
 			a := &agent{
-				stdout: io.Discard, log: report.NewLogger(&log, "usb-updater", zerolog.InfoLevel), opts: device.Options{Root: dev.Dir},
+				stdout: report.NewResults(io.Discard), log: report.NewLogger(&log, "usb-updater", zerolog.InfoLevel), opts: device.Options{Root: dev.Dir},
 				args: []string{dir}, scanLimit: tt.scan, stallLimit: tt.stall,
 			}
 			started := time.Now()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/usb-updater/usb-updater/internal/bootenv"
 	"github.com/usb-updater/usb-updater/internal/install/state"
+	"github.com/usb-updater/usb-updater/internal/report"
 )
 
 func TestStatusGolden(t *testing.T) {
@@ -48,7 +49,7 @@ func TestStatusGolden(t *testing.T) {
 		{"module", module, bootenv.A, bootStatus{Loader: "uboot", Phase: "steady", Next: "A", Default: "A"}, nil},
 	}
 	var out bytes.Buffer
-	a := &agent{stdout: &out}
+	a := &agent{stdout: report.NewResults(&out)}
 	for _, tt := range tests {
 		s := deviceStatus{Version: statusVersion, Type: "board", History: tt.history, Boot: &tt.boot}
 		s.record(tt.record, "running")

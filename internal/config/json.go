@@ -8,6 +8,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"reflect"
+	"strconv"
 	"strings"
 )
 
@@ -61,12 +63,46 @@ func describe(b []byte, dec *json.Decoder, err error) string {
 		return fmt.Sprintf("line %d: %v", lineAt(b, se.Offset), se)
 	}
 	if te, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return fmt.Sprintf("line %d: %q is a %s, want %s", lineAt(b, te.Offset), te.Field, te.Value, te.Type)
+		what := "the file"
+		if te.Field != "" {
+			what = strconv.Quote(te.Field)
+		}
+		return fmt.Sprintf("line %d: %s is %s, want %s", lineAt(b, te.Offset), what, jsonValue(te.Value), jsonType(te.Type))
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Sprintf("line %d: the file ends before the object does", lineAt(b, int64(len(b))))
 	}
 	return fmt.Sprintf("line %d: %s", lineAt(b, dec.InputOffset()), strings.TrimPrefix(err.Error(), "json: "))
+}
+
+// jsonValue puts what encoding/json calls a value into words.
+func jsonValue(value string) string {
+	switch value {
+	case "array":
+		return "a list"
+	case "object":
+		return "an object"
+	case "bool":
+		return "true or false"
+	default: // a string, a number, a number with its digits
+		return "a " + value
+	}
+}
+
+// jsonType says in words what a key of that type takes.
+func jsonType(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Bool:
+		return "true or false"
+	case reflect.String:
+		return "a string"
+	case reflect.Slice, reflect.Array:
+		return "a list"
+	case reflect.Struct, reflect.Map:
+		return "an object"
+	default:
+		return "a whole number"
+	}
 }
 
 func lineAt(b []byte, offset int64) int {

@@ -41,7 +41,10 @@ func TestMenderKeysAreTyped(t *testing.T) {
 				if taken != (err == nil) {
 					t.Errorf("%s = %s: error %v, taken: %v", content, kind, err, taken)
 				}
-				want := fmt.Sprintf("configuration %s: line 2: %q is a ", path, key.Name)
+				want := fmt.Sprintf("configuration %s: line 2: %q is ", path, key.Name)
+				if err != nil && strings.ContainsAny(err.Error(), "[]") || strings.Contains(fmt.Sprint(err), "config.") {
+					t.Errorf("%s: error %q has a type of the program's in it", content, err)
+				}
 				if err != nil && (!strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "\n")) {
 					t.Errorf("%s: error %q, want %q at its begin", content, err, want)
 				}
@@ -57,7 +60,7 @@ func TestMenderKeysAreTyped(t *testing.T) {
 // null is no value.
 func TestForeignKeysAreTolerated(t *testing.T) {
 	for _, key := range []string{
-		"ClientProtocol", "Connectivity", "DBus", "DaemonLogLevel", "DeviceTier", "InventoryPollIntervalSeconds",
+		"ClientProtocol", "Connectivity", "DBus", "DeviceTier", "InventoryPollIntervalSeconds",
 		"RetryPollCount", "RetryPollIntervalSeconds", "Security", "ServerURL", "Servers", "TenantToken",
 		"UpdateControlMapBootExpirationTimeSeconds", "UpdateControlMapExpirationTimeSeconds", "UpdateLogPath",
 		"UpdatePollIntervalSeconds", "SomethingNew",

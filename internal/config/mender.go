@@ -28,6 +28,10 @@ type Mender struct {
 
 	DeviceTypeFile string
 
+	// DaemonLogLevel is the log level where the command line has none; a word,
+	// which may be no level.
+	DaemonLogLevel string
+
 	StateScriptTimeoutSeconds       int
 	StateScriptRetryIntervalSeconds int
 	StateScriptRetryTimeoutSeconds  int
