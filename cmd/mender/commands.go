@@ -68,6 +68,7 @@ func (p *program) install(ctx context.Context, d *device.Device) (int, error) {
 		if err := e.Ready(ctx); err != nil {
 			return p.notModified(err)
 		}
+		d.Bootstrap(ctx, e)
 		src, err := p.openSource(ctx, d, p.args[0])
 		if err != nil {
 			return p.notModified(err)

@@ -54,6 +54,7 @@ func (a *agent) updateWith(ctx context.Context, d *device.Device, e *install.Eng
 		if err := e.Ready(ctx); err != nil {
 			return a.notReady(d, store, err)
 		}
+		d.Bootstrap(ctx, e)
 	}
 	self, err := a.profile(d, e.Slots)
 	if err != nil {
