@@ -41,8 +41,9 @@ func (a *agent) profile(d *device.Device, slots install.Slots) (profile, error) 
 	if p.record, err = state.Read(d.DataDir()); err != nil {
 		return p, err
 	}
-	running, err := d.RunningName()
-	p.name = cmp.Or(p.record.ArtifactName, running)
+	if p.name = p.record.ArtifactName; p.name == "" {
+		p.name, err = d.RunningName()
+	}
 	return p, err
 }
 
