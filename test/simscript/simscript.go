@@ -4,7 +4,7 @@
 //
 //	device                      a new device in $WORK/device, running release-1 in slot A
 //	artifact FILE NAME [OPT…]   an artifact; options: type=T device=T compression=C key=K version=N unfit empty
-//	                            script=NAME:BODY provides=K:V file=NAME:CONTENT group=G depends=K:V needs=NAME clears=GLOB
+//	                            script=NAME:BODY provides=K:V file=NAME:CONTENT group=G depends=K:V needs=NAME needsgroup=G clears=GLOB
 //	                            noclears; with file or empty it holds no image
 //	module TYPE BODY            gives the device an update module: a shell script with STATE and FILES set
 //	loader NAME                 replaces the boot loader: grub-mender, rauc-uboot or rauc-grub
@@ -189,6 +189,8 @@ func (b *bench) describe(ts *testscript.TestScript, spec *artifacttest.Spec, opt
 			spec.Depends[name] = append(spec.Depends[name], value)
 		case "needs":
 			spec.DependsNames = append(spec.DependsNames, v)
+		case "needsgroup":
+			spec.DependsGroups = append(spec.DependsGroups, v)
 		case "group":
 			spec.Group = v
 		case "clears":
