@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -182,6 +183,20 @@ func artifacts() []difference {
 			m.t.Setenv("BEFORE", "")
 			return m.state(program, code)
 		}, "0 3/1 release-1", "1 2/0 release-1", "1 2/0 release-2_INCONSISTENT"},
+		{"artifact of format version 2", "works", func(m *machine, program string) string {
+			code, _ := m.code(program, "install", m.artifact("release-2", artifacttest.Spec{Version: 2}))
+			return m.state(program, code)
+		}, "0 3/1 release-1", "0 3/1 release-1", "1 2/0 release-1"},
+		{"state script with the word of another action in its description", "runs for both", func(m *machine, program string) string {
+			script := artifacttest.Script{Name: "ArtifactInstall_Leave_00_Enter", Data: []byte(says)}
+			code, _ := m.code(program, "install", m.artifact("release-2", artifacttest.Spec{Scripts: []artifacttest.Script{script}}))
+			return m.state(program, code) + " " + m.ran(script.Name)
+		}, "0 3/1 release-1 ArtifactInstall_Leave_00_Enter", "0 3/1 release-1 ArtifactInstall_Leave_00_Enter ArtifactInstall_Leave_00_Enter", "0 3/1 release-1 ArtifactInstall_Leave_00_Enter"},
+		{"writes of the boot environment for an install", "two or three", func(m *machine, program string) string {
+			before := m.envWrites()
+			code, _ := m.code(program, "install", m.artifact("release-2", artifacttest.Spec{}))
+			return fmt.Sprintf("%d %d", code, m.envWrites()-before)
+		}, "0 1", "0 2", "0 1"},
 		{"type-info `depends` as a list", "works", func(m *machine, program string) string {
 			m.store(map[string][]byte{"artifact-name": []byte("release-1"), "artifact-provides": []byte(`{"data.version":"1"}`)})
 			code, _ := m.code(program, "install", m.artifact("release-2", artifacttest.Spec{Depends: map[string][]string{"data.version": {"0", "1"}}}))
@@ -205,6 +220,59 @@ func modules() []difference {
 			return fmt.Sprintf("%d %s", code, m.ran("700", "755", "600", "644"))
 		}, "0 700 600", "0 700 600", "0 755 644"},
 	}
+}
+
+// configured is a device with a file in place of its mender.conf.
+func (m *machine) configured(content string) {
+	m.t.Helper()
+	m.put("mender.conf", content)
+	m.t.Setenv("BEFORE", "mount --bind /mnt/mender.conf /etc/mender/mender.conf")
+}
+
+func configurations() []difference {
+	asks := func(m *machine, program string) string {
+		code, _ := m.code(program, "show-artifact")
+		return strconv.Itoa(code)
+	}
+	return []difference{
+		{"`RootfsPartA` and `RootfsPartB` are the same", "refuses", func(m *machine, program string) string {
+			m.configured(`{"RootfsPartA": "/dev/mmcblk0p2", "RootfsPartB": "/dev/mmcblk0p2"}`)
+			code, _ := m.code(program, "install", m.artifact("release-2", artifacttest.Spec{}))
+			return fmt.Sprintf("%d %s", code, m.holds(2))
+		}, "1 release-1", "1 release-1", "0 release-2"},
+		{"mender.conf that does not parse", "no command works", func(m *machine, program string) string {
+			m.configured(`{"RootfsPartA":`)
+			return asks(m, program)
+		}, "1", "1", "0"},
+		{"`Servers` beside `ServerURL` in mender.conf", "no command works", func(m *machine, program string) string {
+			m.configured(`{"ServerURL": "https://a.invalid", "Servers": [{"ServerURL": "https://b.invalid"}]}`)
+			return asks(m, program)
+		}, "0", "1", "0"},
+		{"store that is damaged", "no command works; from 3.5 on, set aside and begun anew", func(m *machine, program string) string {
+			if err := os.WriteFile(m.data("mender-store"), []byte("no database"), 0o600); err != nil {
+				m.t.Fatal(err)
+			}
+			return asks(m, program)
+		}, "0", "1", "0"},
+		{"log in syslog", "yes, or a line that says why not", func(m *machine, program string) string {
+			_, out := m.code(program, "commit") // there is no syslog in the slot
+			return fmt.Sprint(strings.Contains(out, "syslog"))
+		}, "false", "true", "false"},
+		{"answer that standard output does not take", "exit code 0", func(m *machine, program string) string {
+			code, _ := m.run("sh", "-c", m.there(program)+" show-artifact >/dev/full")
+			return strconv.Itoa(code)
+		}, "1", "0", "0"},
+	}
+}
+
+// envWrites counts the writes of the boot environment since it was made.
+func (m *machine) envWrites() int {
+	m.t.Helper()
+	n, err := m.device.EnvWrites()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return n
 }
 
 // downloads come from a server on this machine.
@@ -275,6 +343,10 @@ func (m *machine) terminate(program string) int {
 	return cmd.ProcessState.ExitCode()
 }
 
+func differences() []difference {
+	return slices.Concat(updates(), artifacts(), modules(), configurations(), downloads())
+}
+
 // TestDifferences holds the page's table of differences against our program and
 // Debian's mender-client, on a device with two slots that is as real as it gets;
 // and, if MENDER_UPDATE names one, against the mender-update of generation 5,
@@ -286,7 +358,7 @@ func TestDifferences(t *testing.T) {
 		t.Fatal(err)
 	}
 	files := map[string]sim.File{"etc/mender/scripts/version": {Content: "3", Mode: 0o644}, "etc/mender/scripts/Download_Enter_00": {Content: says, Mode: 0o755}}
-	for _, d := range slices.Concat(updates(), artifacts(), modules(), downloads()) {
+	for _, d := range differences() {
 		t.Run(d.situation, func(t *testing.T) {
 			if !strings.Contains(string(page), "\n| "+d.situation+" | "+d.v3+" | ") {
 				t.Errorf("the page has no such row, or says something else than %q of 3.x", d.v3)

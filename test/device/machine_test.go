@@ -27,7 +27,7 @@ root=$DEVICE/root
 mkdir -p $root
 mount -t tmpfs none /run
 mkdir /run/dev
-for n in null urandom; do touch /run/dev/$n; mount --bind /dev/$n /run/dev/$n; done
+for n in null urandom full; do touch /run/dev/$n; mount --bind /dev/$n /run/dev/$n; done
 cp -a $DEVICE/dev/mmcblk0p2 $DEVICE/dev/mmcblk0p3 /run/dev
 touch /run/dev/mmcblk0
 mount --bind $DEVICE/dev/mmcblk0 /run/dev/mmcblk0
@@ -254,6 +254,122 @@ func TestImageWithMenderClient(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// stored returns the values in the store.
+func (m *machine) stored() map[string][]byte {
+	m.t.Helper()
+	content, err := os.ReadFile(m.data("mender-store"))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	kv, _, err := lmdb.Decode(content)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return kv
+}
+
+// TestStoreIsHandedBack: a trial of a system with this program, which Debian's
+// mender-client has installed, does not last. The client of the old system finds
+// everything in its store, and goes on with it.
+func TestStoreIsHandedBack(t *testing.T) {
+	need(t, "unshare", "chroot", "fw_setenv", client)
+	ours := filepath.Join(programs(t), "mender")
+	for _, tt := range []struct {
+		name    string
+		trial   func(m *machine) // under ours
+		lost    []string         // keys that the trial may take away
+		commits int              // exit code of the client's commit in the old system
+	}{
+		{"the commit failed", func(m *machine) {
+			m.fail("ArtifactCommit_Enter")
+			if code, out := m.code(ours, "commit"); code != 1 || m.armed() != "2/0" {
+				m.t.Fatalf("commit: exit status %d, armed: %s: %s", code, m.armed(), out)
+			}
+		}, []string{"standalone-state"}, 2},
+		{"it was rolled back", func(m *machine) { m.must(ours, "rollback") }, []string{"standalone-state"}, 2},
+		{"nobody committed it", func(m *machine) {
+			m.must(ours, "show-artifact")
+			m.must(ours, "show-provides")
+		}, nil, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			m := newMachine(t, nil)
+			m.store(map[string][]byte{
+				"artifact-name": []byte("release-1"), "artifact-group": []byte("beta"),
+				"artifact-provides": []byte(`{"data.version":"1"}`), "authtoken": []byte("token\x00\xff"),
+			})
+			m.must(client, "install", m.artifact("release-2", artifacttest.Spec{Scripts: scripts()}))
+			want := m.stored()
+			m.boot(3)
+			tt.trial(m)
+			m.boot(2)
+			got := m.stored()
+			maps.DeleteFunc(got, func(key string, _ []byte) bool { return strings.HasPrefix(key, "usb-updater-") })
+			for _, key := range tt.lost {
+				delete(want, key)
+			}
+			if !maps.EqualFunc(got, want, bytes.Equal) {
+				t.Errorf("the store holds %q, want %q", got, want)
+			}
+			if code, out := m.code(client, "commit"); code != tt.commits {
+				t.Errorf("the client's commit: exit status %d, want %d: %s", code, tt.commits, out)
+			}
+			out := m.must(client, "--log-level", "error", "show-provides")
+			for _, line := range []string{"artifact_group=beta", "artifact_name=release-1", "data.version=1"} {
+				if !strings.Contains("\n"+out, "\n"+line+"\n") {
+					t.Errorf("the client's show-provides lacks %s: %s", line, out)
+				}
+			}
+			m.must(client, "install", m.artifact("release-3", artifacttest.Spec{}))
+			m.boot(3)
+			m.must(client, "commit")
+			if got := m.named(client); got != "release-3" {
+				t.Errorf("the client's show-artifact: %s, want release-3", got)
+			}
+		})
+	}
+}
+
+// TestOneBadLine: a system that has lost its device type, and has a line in
+// artifact_info that is none, is committed and rolled back, by Debian's
+// mender-client and by this program.
+func TestOneBadLine(t *testing.T) {
+	need(t, "unshare", "chroot", "fw_setenv", client)
+	for _, program := range []string{filepath.Join(programs(t), "mender"), client} {
+		for verb, armed := range map[string]string{"commit": "3/0", "rollback": "2/0"} {
+			t.Run(program+" "+verb, func(t *testing.T) {
+				m := newMachine(t, nil)
+				m.must(program, "install", m.artifact("release-2", artifacttest.Spec{}))
+				m.boot(3)
+				m.put("artifact_info", "artifact_name=release-2\nno key here\n")
+				t.Setenv("BEFORE", "mount --bind /mnt/artifact_info /etc/mender/artifact_info; rm /var/lib/mender/device_type")
+				m.must(program, verb)
+				if got := m.armed(); got != armed {
+					t.Errorf("boot environment: %s, want %s", got, armed)
+				}
+			})
+		}
+	}
+}
+
+// TestUnmountIsTold: that a mounted slot is taken out of use is a warning, which
+// who wants to see no more than warnings sees.
+func TestUnmountIsTold(t *testing.T) {
+	need(t, "unshare", "chroot")
+	m := newMachine(t, nil)
+	if err := m.device.Flash(3, m.image("release-1")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(m.data("mounted"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("BEFORE", "mount -o ro /dev/mmcblk0p3 /var/lib/mender/mounted")
+	out := m.must(filepath.Join(programs(t), "mender"), "--log-level", "warning", "install", m.artifact("release-2", artifacttest.Spec{}))
+	if want := "mender: warning: the inactive slot /dev/mmcblk0p3 is mounted on \"/var/lib/mender/mounted\": umount, to write it\n"; !strings.Contains(out, want) {
+		t.Errorf("install: %s, want %s", out, want)
 	}
 }
 

@@ -71,6 +71,13 @@ func readEnv(disk string) (vars map[string]string, flag byte, other int64, err e
 	}
 }
 
+// EnvWrites is the number of the boot environment's latest write: each one
+// counts it up, from 255 to 0.
+func (d *Device) EnvWrites() (int, error) {
+	_, flag, _, err := readEnv(d.disk())
+	return int(flag), err
+}
+
 // newer compares flag bytes that count up and wrap (source: U-Boot, env/common.c).
 func newer(f1, f2 byte) bool {
 	if f1 == 255 && f2 == 0 || f1 == 0 && f2 == 255 {
