@@ -348,6 +348,7 @@ func (d *Device) scriptRunner() *script.Runner {
 		RetryInterval: d.Mender.ScriptRetryInterval(),
 		RetryTimeout:  d.Mender.ScriptRetryTimeout(),
 		Log:           d.log,
+		Warn:          d.warn,
 	}
 }
 

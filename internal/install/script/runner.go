@@ -44,9 +44,10 @@ type Runner struct {
 	Grace         time.Duration // from SIGTERM to SIGKILL after that
 	RetryInterval time.Duration // from the end of a run to the next one
 	RetryTimeout  time.Duration // since the start of the first run
-	// Log hears of everything worth a line: what scripts write, what is
-	// skipped, failures that are ignored. Lines are safe to print. Optional.
-	Log func(line string)
+	// Log hears what scripts write, and that one wants to be asked again; Warn
+	// hears what is skipped, and of failures that are ignored. Lines are safe to
+	// print. Optional.
+	Log, Warn func(line string)
 
 	now   func() time.Time // nil: time.Now
 	sleep func(ctx context.Context, d time.Duration) error
@@ -106,7 +107,7 @@ func (r *Runner) settle(ctx context.Context, state, action string, err error) er
 	if err == nil || !tolerant(state, action) || ctx.Err() != nil {
 		return err
 	}
-	r.logf("ignored: %v", err)
+	r.warnf("ignored: %v", err)
 	return nil
 }
 
@@ -125,7 +126,7 @@ func (r *Runner) list(dir, state, action string) ([]string, error) {
 		case belongs(name, state, action):
 			names = append(names, name)
 		case nearMiss(name, state, action):
-			r.logf("state script %s is skipped: its name is not STATE_ACTION_NN or STATE_ACTION_NN_text", quote(name))
+			r.warnf("state script %s is skipped: its name is not STATE_ACTION_NN or STATE_ACTION_NN_text", quote(name))
 		}
 	}
 	if len(names) == 0 {
@@ -217,9 +218,13 @@ func (r *Runner) logOutput(name, stream, text string) {
 	}
 }
 
-func (r *Runner) logf(format string, args ...any) {
-	if r.Log != nil {
-		r.Log(fmt.Sprintf(format, args...))
+func (r *Runner) logf(format string, args ...any) { say(r.Log, format, args...) }
+
+func (r *Runner) warnf(format string, args ...any) { say(r.Warn, format, args...) }
+
+func say(to func(line string), format string, args ...any) {
+	if to != nil {
+		to(fmt.Sprintf(format, args...))
 	}
 }
 

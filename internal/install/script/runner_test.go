@@ -44,6 +44,7 @@ func newDevice(t *testing.T, rootfs, artifact map[string]string) *device {
 	d := &device{}
 	d.RootfsDir, d.ArtifactDir = scripts(t, rootfs), scripts(t, artifact)
 	d.Log = func(line string) { d.log = append(d.log, line) }
+	d.Warn = d.Log
 	d.now = func() time.Time { return time.Unix(0, 0).Add(d.passed) }
 	d.sleep = func(ctx context.Context, nap time.Duration) error {
 		d.slept = append(d.slept, nap)
