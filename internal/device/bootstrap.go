@@ -21,18 +21,17 @@ import (
 const bootstrapName = "bootstrap.mender"
 
 // Bootstrap gives a device whose store has no artifact name that of the artifact
-// bootstrap.mender in the data directory, with its provides. It is verified as
-// any artifact is, and removed whatever has come of it, as Mender's clients do.
+// bootstrap.mender in the data directory, with its provides, and removes the
+// artifact whatever has come of it, as Mender's clients do. Nor is its signature
+// asked for: who makes the image has none to give, and whoever can write the data
+// directory can write the store. It is read with all other checks, and with a
+// payload it is refused, so nothing is installed by it.
 // What is wrong with it is told through Options.Warn: it is no reason to refuse
 // the update that comes next.
 //
 // The engine must be ready. A power cut after the store has the name leaves an
 // artifact that the next call removes.
 func (d *Device) Bootstrap(ctx context.Context, e *install.Engine) {
-	keys, err := d.Keys()
-	if err != nil {
-		return // the update that comes next is refused for it
-	}
 	path := filepath.Join(d.DataDir(), bootstrapName)
 	// A pipe in its place would wait for a writer.
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
@@ -40,7 +39,7 @@ func (d *Device) Bootstrap(ctx context.Context, e *install.Engine) {
 		return
 	}
 	if err == nil {
-		err = errors.Join(d.bootstrap(ctx, e, f, keys), f.Close())
+		err = errors.Join(d.bootstrap(ctx, e, f), f.Close())
 	}
 	if ctx.Err() == nil && !errors.Is(err, state.ErrIO) { // the next run may have more luck
 		err = errors.Join(err, os.Remove(path))
@@ -50,12 +49,12 @@ func (d *Device) Bootstrap(ctx context.Context, e *install.Engine) {
 	}
 }
 
-func (d *Device) bootstrap(ctx context.Context, e *install.Engine, f io.Reader, keys []*artifact.Key) error {
+func (d *Device) bootstrap(ctx context.Context, e *install.Engine, f io.Reader) error {
 	r, err := e.Store.Load()
 	if err != nil || r.ArtifactName != "" {
 		return err
 	}
-	art, err := artifact.Open(f, artifact.Options{Keys: keys})
+	art, err := artifact.Open(f, artifact.Options{})
 	if err != nil {
 		return err
 	}

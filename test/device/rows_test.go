@@ -35,7 +35,6 @@ func elsewhere() map[string]proof {
 		"`no_proxy`":                                                                       {"cmd/mender/script_test.go", "func TestEnvironmentProxy("},
 		"order of `show-provides`":                                                         {scripts + "provides.txtar", "cmp stdout unchanged"},
 		"letters of `mender_boot_part_hex`":                                                {"internal/bootenv/loader_test.go", "func TestMenderWrites("},
-		"`bootstrap.mender` that is not signed, where a key is set":                        {scripts + "bootstrap.txtar", "# One that nobody has signed, where artifacts must be signed."},
 		"usb-updater.conf that is wrong":                                                   {scripts + "configuration.txtar", "# The file of the agent counts, too"},
 		"store of a system of another word size":                                           {"internal/install/state/store_test.go", "func TestForeign("},
 	}
