@@ -3,6 +3,7 @@ package mount
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -115,3 +116,48 @@ func (s *Stick) Check() error {
 	}
 	return nil
 }
+
+// maxAppearances bounds the block devices that Appearances looks at.
+const maxAppearances = 1024
+
+// Appearances names the appearances of all block devices that are there now. A
+// stick that is plugged in again, and another card in a reader, has another name.
+// The names hold for one boot. sysfs is usually "/sys".
+func Appearances(root string) ([]string, error) {
+	dir, err := os.Open(filepath.Join(root, "dev/block"))
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close() // read only
+	numbers, err := dir.Readdirnames(maxAppearances)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	var names []string
+	for _, text := range numbers {
+		var major, minor uint32
+		if _, err := fmt.Sscanf(text, "%d:%d", &major, &minor); err != nil {
+			return nil, fmt.Errorf("block device %.64q: not a number", text)
+		}
+		id, err := sysfs(root).identityOf(unix.Mkdev(major, minor))
+		if errors.Is(err, ErrGone) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("block device %.64q: %w", text, err)
+		}
+		names = append(names, id.String())
+	}
+	return names, nil
+}
+
+// Appearance is the stick's name in the terms of [Appearances], "" for a directory.
+func (s *Stick) Appearance() string {
+	if s.Dev == 0 {
+		return ""
+	}
+	return s.id.String()
+}
+
+// String is one line: the kernel's names are in dir.
+func (id identity) String() string { return fmt.Sprintf("%s %d %d", id.dir, id.inode, id.sequence) }

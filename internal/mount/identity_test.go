@@ -2,9 +2,11 @@ package mount
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -62,6 +64,73 @@ func TestCheckFindsAnotherStick(t *testing.T) {
 				t.Errorf("Check = %v, want %v", err, tt.want)
 			}
 		})
+	}
+}
+
+// TestAppearances: a stick has the same name as long as it stays plugged in, and
+// another one in each case in which it does not.
+func TestAppearances(t *testing.T) {
+	sys := fakeSysfs(t)
+	disk := filepath.Join(string(sys), "devices/usb1/1-1/block/sda")
+	now := func() (all []string, stick string) {
+		t.Helper()
+		all, err := Appearances(string(sys))
+		if err != nil || len(all) != 6 {
+			t.Fatalf("Appearances = %q, %v, want 6", all, err)
+		}
+		id, err := sys.identityOf(unix.Mkdev(8, 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all, (&Stick{Name: "sda1", Dev: unix.Mkdev(8, 1), sys: sys, id: id}).Appearance()
+	}
+	before, stick := now()
+	if again, _ := now(); !slices.Contains(before, stick) || !slices.Contains(again, stick) {
+		t.Errorf("%q is not among %q", stick, again)
+	}
+	if err := os.WriteFile(filepath.Join(disk, "diskseq"), []byte("8\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, card := now(); slices.Contains(before, card) {
+		t.Errorf("another card is %q, too", card)
+	}
+	dir := filepath.Join(disk, "sda1")
+	if err := errors.Join(os.Rename(dir, dir+"-old"), os.Mkdir(dir, 0o700), os.WriteFile(filepath.Join(dir, "partition"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(disk, "diskseq")); err != nil {
+		t.Fatal(err)
+	}
+	if _, again := now(); slices.Contains(before, again) {
+		t.Errorf("the stick, plugged in again, is %q, too", again)
+	}
+	if name := (&Stick{Name: "/stick"}).Appearance(); name != "" {
+		t.Errorf("a directory appears as %q", name)
+	}
+	if err := os.RemoveAll(disk); err != nil { // just now
+		t.Fatal(err)
+	}
+	if left, err := Appearances(string(sys)); err != nil || len(left) != 3 {
+		t.Errorf("Appearances = %q, %v, want 3", left, err)
+	}
+	if err := os.WriteFile(filepath.Join(string(sys), "dev/block/x"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if all, err := Appearances(string(sys)); err == nil {
+		t.Errorf("Appearances = %q with a device that has no number", all)
+	}
+}
+
+// TestAppearancesHere asks the kernel that runs, which may have no block device.
+func TestAppearancesHere(t *testing.T) {
+	names, err := Appearances("/sys")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if !strings.HasPrefix(name, "/sys/devices/") || strings.ContainsAny(name, "\n") {
+			t.Errorf("an appearance is named %q", name)
+		}
 	}
 }
 
