@@ -90,6 +90,7 @@ func (a *agent) checkBoot(ctx context.Context) (report.Code, error) {
 		}
 		return res.code, res.err
 	})
+	a.notePlugged(d)
 	return a.follow(ctx, d, code, err)
 }
 

@@ -27,6 +27,7 @@ type profile struct {
 	name       string // of the running system, by its record or by itself
 	record     state.Record
 	stall      time.Duration // how long one read of a stick may take
+	pluggedIn  bool          // a person has just plugged the stick in
 }
 
 func (a *agent) profile(d *device.Device, slots install.Slots) (profile, error) {
@@ -141,17 +142,19 @@ func decide(p profile, found []candidate) policy.Decision {
 		InstalledChecksum: r.Provides["rootfs-image.checksum"],
 		InstalledDigest:   r.Installed,
 		FailedAttempts:    map[string]int{},
+		Known:             map[string]policy.Known{},
+		PluggedIn:         p.pluggedIn,
 		MaxAttempts:       p.device.Agent.MaxAttempts,
 		AllowUnsigned:     p.device.Agent.AllowUnsigned,
 		AllowDowngrade:    p.device.Agent.AllowDowngrade,
 		MinVersion:        p.device.Agent.MinVersion,
 		SlotSize:          p.slots.Partition(p.slots.Inactive()).Size,
 	}
-	if r.Attempt != nil {
-		dev.StartedDigest, dev.Starts = r.Attempt.ManifestDigest, r.Attempt.Starts
-	}
 	for digest, f := range r.Failed {
 		dev.FailedAttempts[digest] = f.Attempts
+	}
+	for digest, k := range r.Known {
+		dev.Known[digest] = policy.Known{Starts: k.Starts, Broken: k.Broken, Replaced: k.Replaced, Reason: k.Reason}
 	}
 	in := make([]policy.Candidate, len(found))
 	for i, c := range found {

@@ -65,6 +65,7 @@ func (a *agent) updateWith(ctx context.Context, d *device.Device, e *install.Eng
 		return codeOf(err, report.StickFailed), err
 	}
 	defer stick.Close() // its private mount ends with the process at the latest
+	self.pluggedIn = a.pluggedIn(d, stick)
 	var job job
 	defer func() { a.letGo(job.held) }()
 	code, err := a.whilePlugged(ctx, stick.Check, func(ctx context.Context) (report.Code, error) {

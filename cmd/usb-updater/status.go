@@ -42,6 +42,7 @@ type deviceStatus struct {
 	Result  *state.Result  `json:"last_result,omitempty"`
 	Run     *state.Result  `json:"last_run,omitempty"`
 	Failed  []failedStatus `json:"failed,omitempty"`
+	Tried   []triedStatus  `json:"tried,omitempty"`
 	History []state.Result `json:"history,omitempty"`
 }
 
@@ -72,6 +73,15 @@ type pendingStatus struct {
 type failedStatus struct {
 	Digest string `json:"manifest_sha256"`
 	state.Failure
+}
+
+// triedStatus is an artifact that was tried without coming to a trial that failed.
+type triedStatus struct {
+	Digest string `json:"manifest_sha256"`
+	Name   string `json:"artifact_name"`
+	Starts int    `json:"starts,omitempty"`
+	Broken int    `json:"broken,omitempty"`
+	Reason string `json:"reason,omitempty"`
 }
 
 // status tells how the device is. It takes no lock and writes nothing. What
@@ -165,6 +175,14 @@ func (s *deviceStatus) record(r state.Record, running string) {
 	for digest, f := range r.Failed {
 		s.Failed = append(s.Failed, failedStatus{digest, f})
 	}
+	for digest, k := range r.Known {
+		pending := r.Pending != nil && r.Pending.ManifestDigest == digest
+		if _, failed := r.Failed[digest]; failed || pending || k.Starts+k.Broken == 0 {
+			continue
+		}
+		s.Tried = append(s.Tried, triedStatus{digest, k.Name, k.Starts, k.Broken, k.Reason})
+	}
+	slices.SortFunc(s.Tried, func(a, b triedStatus) int { return cmp.Compare(r.Known[a.Digest].Seq, r.Known[b.Digest].Seq) })
 	slices.SortFunc(s.Failed, func(a, b failedStatus) int {
 		return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.Digest, b.Digest))
 	})
@@ -251,6 +269,9 @@ func (a *agent) printStatus(s deviceStatus) {
 	}
 	for _, f := range s.Failed {
 		line("failed", "%s, %d time(s): %s", cmp.Or(f.Name, "manifest "+f.Digest[:min(len(f.Digest), shownDigest)]), f.Attempts, f.Reason)
+	}
+	for _, t := range s.Tried {
+		line("tried", "%s, started %d and broke %d time(s): %s", t.Name, t.Starts, t.Broken, cmp.Or(t.Reason, "nobody could tell why"))
 	}
 	for _, r := range s.History {
 		line("history", "%s", historyLine(r))

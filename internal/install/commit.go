@@ -14,11 +14,6 @@ import (
 // (source: Mender client, "artifact-name").
 const unknownName = "unknown"
 
-// inconsistentSuffix marks the name of a system on which an update script
-// failed where there was no way back (source: Mender documentation, "state
-// scripts").
-const inconsistentSuffix = "_INCONSISTENT"
-
 // Commit makes the pending update permanent: the running trial, or what an
 // update module has installed.
 //
@@ -133,7 +128,7 @@ func (e *Engine) finishCommit(ctx context.Context, r state.Record) error {
 	if p.InState != state.Cleanup {
 		if err := e.Scripts.Run(ctx, "ArtifactCommit", "Leave"); err != nil {
 			lateErr = errors.Join(ErrCommittedWithErrors, err, e.runError(ctx, "ArtifactCommit"))
-			p.ArtifactName += inconsistentSuffix
+			p.ArtifactName += state.InconsistentSuffix
 		}
 	}
 	if e.stopsBefore(state.Cleanup) {
@@ -145,11 +140,7 @@ func (e *Engine) finishCommit(ctx context.Context, r state.Record) error {
 		lateErr = errors.Join(lateErr, ErrCommittedWithErrors, err)
 	}
 	// Write 10. Name, provides and the end of the pending state in one file.
-	r = r.CommitProvides(p)
-	r.Installed = p.ManifestDigest
-	delete(r.Failed, p.ManifestDigest)
-	r.Pending, r.Attempt = nil, nil
-	return errors.Join(lateErr, e.saveClosed(r))
+	return errors.Join(lateErr, e.saveClosed(r.Commit(p)))
 }
 
 // moduleName is the payload type of an update by an update module, else "".
@@ -319,7 +310,7 @@ func (e *Engine) fail(ctx context.Context, r state.Record) error {
 	err = errors.Join(err, pl.cleanup(ctx))
 	r.Pending = nil
 	if !p.RolledBack {
-		p.ArtifactName += inconsistentSuffix
+		p.ArtifactName += state.InconsistentSuffix
 		if slotted { // the old system runs: what it provides is as it was
 			r.ArtifactName = p.ArtifactName
 		} else {

@@ -27,6 +27,10 @@
 //	9  boot env: confirm                                   new slot; recovery finishes 9 and 10
 //	10 store: name and provides merged, pending removed    new slot
 //
+// Write 5 also counts the start of the artifact, write 10 notes the one that it
+// replaces, and a rollback that follows keeps why it failed. An artifact that
+// breaks before write 5 costs one more: its count.
+//
 // Where the boot loader is armed by the reboot itself (bootenv.Caps, Volatile),
 // write 6 is no write, and a cut after 6 or 7 boots the old slot: recovery, which
 // knows one boot from the next, closes the update as failed.

@@ -12,6 +12,7 @@ import (
 	"github.com/usb-updater/usb-updater/internal/artifact"
 	"github.com/usb-updater/usb-updater/internal/artifact/artifacttest"
 	"github.com/usb-updater/usb-updater/internal/bootenv"
+	"github.com/usb-updater/usb-updater/internal/install/script"
 	"github.com/usb-updater/usb-updater/internal/install/slot"
 	"github.com/usb-updater/usb-updater/internal/install/state"
 )
@@ -327,16 +328,22 @@ func TestFailedThenGood(t *testing.T) {
 }
 
 // TestStartsAreCounted: an installation that never comes to a verdict leaves a
-// count behind, until something is committed.
+// count behind, until it is committed. Another artifact has a count of its own.
 func TestStartsAreCounted(t *testing.T) {
 	m := newMachine()
-	m.fail = map[string]error{"ArtifactInstall_Leave": errors.New("no")}
+	digest := hexDigest(newArtifact(t, nil).Header())
+	other := newArtifact(t, func(s *artifacttest.Spec) { s.Name = "build-2" })
+	m.fail = map[string]error{"ArtifactInstall_Leave": &script.Failure{Script: "ArtifactInstall_Leave_00", ExitCode: 1, Reason: "exit status 1"}}
+	if err := installRun(t, m.engine(t), other); err == nil {
+		t.Fatal("installed")
+	}
 	for want := 1; want <= 3; want++ {
 		if err := installRun(t, m.engine(t), newArtifact(t, nil)); err == nil {
 			t.Fatal("installed")
 		}
-		if a := m.record.Attempt; a == nil || a.Starts != want {
-			t.Errorf("attempt %+v, want %d starts", a, want)
+		k := m.record.Known[digest]
+		if k.Starts != want || k.Name != "release-2" || !strings.Contains(k.Reason, "exit status 1") {
+			t.Errorf("%+v, want %d starts and why", k, want)
 		}
 	}
 	m.fail = nil
@@ -347,8 +354,11 @@ func TestStartsAreCounted(t *testing.T) {
 	if err := m.engine(t).Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if m.record.Attempt != nil {
-		t.Errorf("attempt %+v after the commit", m.record.Attempt)
+	if _, known := m.record.Known[digest]; known || m.record.Attempt != nil {
+		t.Errorf("known %+v, attempt %+v after the commit", m.record.Known, m.record.Attempt)
+	}
+	if k := m.record.Known[hexDigest(other.Header())]; k.Starts != 1 {
+		t.Errorf("the other artifact has %+v, want 1 start", k)
 	}
 }
 

@@ -300,7 +300,7 @@ func (e *Engine) CloseLost(ctx context.Context) (reason string, err error) {
 		return "", err
 	}
 	a := r.Attempt
-	if a == nil || a.Starts == 0 || a.TargetSlot == "" || a.TargetSlot == e.Slots.Booted.String() || !e.BlackBox.Began(a.ManifestDigest) {
+	if a == nil || r.Known[a.ManifestDigest].Starts == 0 || a.TargetSlot == "" || a.TargetSlot == e.Slots.Booted.String() || !e.BlackBox.Began(a.ManifestDigest) {
 		return "", nil
 	}
 	if _, told := r.Failed[a.ManifestDigest]; told { // the black box of our own verdict, after a cut

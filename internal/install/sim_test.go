@@ -222,6 +222,7 @@ func (s recordStore) Load() (state.Record, error) {
 	r := s.m.record
 	r.Failed = maps.Clone(r.Failed)
 	r.Provides = maps.Clone(r.Provides)
+	r.Known = maps.Clone(r.Known)
 	return r, nil
 }
 

@@ -32,17 +32,18 @@ func (e *Engine) Write(ctx context.Context, p *Plan) (*Written, error) {
 			return nil, fmt.Errorf("file %q in an artifact without payload", f.Name)
 		})
 		if err != nil {
-			return nil, err
+			return nil, errors.Join(err, e.countBroken(ctx, p, err))
 		}
 		return &Written{plan: p, proof: proof}, nil
 	}
 	w, err := e.write(ctx, p)
 	if err != nil {
+		why := err
 		err = errors.Join(err, e.runError(ctx, "Download"))
 		if p.begun {
 			err = errors.Join(err, p.payload.cleanup(ctx))
 		}
-		return nil, err
+		return nil, errors.Join(err, e.countBroken(ctx, p, why))
 	}
 	return w, nil
 }
@@ -64,11 +65,7 @@ func (e *Engine) write(ctx context.Context, p *Plan) (*Written, error) {
 // saveAttempt is write 2.
 func (e *Engine) saveAttempt(p *Plan, targetSlot string) error {
 	r := p.record
-	attempt := state.Attempt{ManifestDigest: hexDigest(p.Header()), TargetSlot: targetSlot, BootID: e.BootID}
-	if r.Attempt != nil && r.Attempt.ManifestDigest == attempt.ManifestDigest {
-		attempt.Starts = r.Attempt.Starts
-	}
-	r.Attempt = &attempt
+	r.Attempt = &state.Attempt{ManifestDigest: hexDigest(p.Header()), TargetSlot: targetSlot, BootID: e.BootID}
 	if err := e.Store.Save(r); err != nil {
 		return err
 	}
@@ -140,11 +137,9 @@ func (e *Engine) Arm(ctx context.Context, w *Written) (Outcome, error) {
 	if err := e.Scripts.Install(h.FormatVersion, h.Scripts); err != nil {
 		return Outcome{}, errors.Join(err, p.payload.cleanup(ctx))
 	}
-	r := p.record
-	started := *r.Attempt
-	started.Starts++ // kept until a commit: a start that never comes to a verdict must not repeat for ever
-	r.Attempt = &started
-	r.Pending = e.pendingFor(p)
+	pending := e.pendingFor(p)
+	r := started(p.record, pending)
+	r.Pending = pending
 	stop := e.stopsBefore(state.ArtifactInstallEnter)
 	if stop {
 		r.Pending.InState = state.BeforeArtifactInstallEnter
@@ -162,10 +157,7 @@ func (e *Engine) Arm(ctx context.Context, w *Written) (Outcome, error) {
 // commitEmpty records an artifact that brings nothing but its name and what it
 // provides: one write, old or new.
 func (e *Engine) commitEmpty(p *Plan) (Outcome, error) {
-	pending := e.pendingFor(p)
-	r := p.record.CommitProvides(*pending)
-	r.Installed = pending.ManifestDigest
-	if err := e.Store.Save(r); err != nil {
+	if err := e.Store.Save(p.record.Commit(*e.pendingFor(p))); err != nil {
 		return Outcome{}, err
 	}
 	return Outcome{Begun: true, Committed: true}, nil
@@ -175,11 +167,11 @@ func (e *Engine) commitEmpty(p *Plan) (Outcome, error) {
 // the commit follows in place of write 7.
 func (e *Engine) enable(ctx context.Context, pl payload, r state.Record, canRollBack bool) (Outcome, error) {
 	if err := e.activate(ctx, pl, r.Pending); err != nil {
-		return Outcome{Begun: true}, errors.Join(err, e.runError(ctx, "ArtifactInstall"), e.undo(ctx, r))
+		return Outcome{Begun: true}, errors.Join(err, e.runError(ctx, "ArtifactInstall"), e.undo(ctx, ended(ctx, r, err)))
 	}
 	reboot, err := pl.ask(ctx, module.NeedsArtifactReboot)
 	if err != nil {
-		return Outcome{Begun: true}, errors.Join(err, e.undo(ctx, r))
+		return Outcome{Begun: true}, errors.Join(err, e.undo(ctx, ended(ctx, r, err)))
 	}
 	out := Outcome{Begun: true, NeedsReboot: reboot}
 	waiting := *r.Pending
@@ -195,7 +187,7 @@ func (e *Engine) enable(ctx context.Context, pl payload, r state.Record, canRoll
 	installing := r
 	r.Pending = &waiting
 	if err := e.Store.Save(r); err != nil {
-		return Outcome{Begun: true}, errors.Join(err, e.runError(ctx, "ArtifactInstall"), e.undo(ctx, installing))
+		return Outcome{Begun: true}, errors.Join(err, e.runError(ctx, "ArtifactInstall"), e.undo(ctx, ended(ctx, installing, err)))
 	}
 	if !canRollBack {
 		return out, ErrStopped

@@ -10,18 +10,29 @@ import (
 // Device is what the decision needs to know of the device. Digests are
 // lower-case hexadecimal.
 type Device struct {
-	InstalledName     string         // artifact name of the running slot
-	InstalledVersion  string         // version of the running slot, "" if unknown
-	InstalledDigest   string         // manifest digest of the running artifact, "" if unknown
-	InstalledChecksum string         // payload checksum of the running slot, "" if unknown
-	FailedAttempts    map[string]int // manifest digest to trials that failed
-	StartedDigest     string         // manifest digest of the artifact that was armed last and never judged
-	Starts            int            // how often it was armed
-	MaxAttempts       int            // trials before an artifact is refused
-	AllowUnsigned     bool
-	AllowDowngrade    bool
-	MinVersion        string // lowest version of a root file system, "" for none
-	SlotSize          int64  // bytes
+	InstalledName     string           // artifact name of the running slot
+	InstalledVersion  string           // version of the running slot, "" if unknown
+	InstalledDigest   string           // manifest digest of the running artifact, "" if unknown
+	InstalledChecksum string           // payload checksum of the running slot, "" if unknown
+	FailedAttempts    map[string]int   // manifest digest to trials that failed
+	Known             map[string]Known // by manifest digest
+	MaxAttempts       int              // trials before an artifact is refused
+	// PluggedIn: a person has plugged the stick in while the device was running,
+	// and this is the first look at it.
+	PluggedIn      bool
+	AllowUnsigned  bool
+	AllowDowngrade bool
+	MinVersion     string // lowest version of a root file system, "" for none
+	SlotSize       int64  // bytes
+}
+
+// Known is what the device has been through with an artifact, apart from trials
+// that failed.
+type Known struct {
+	Starts   int    // installations that began since it was committed last
+	Broken   int    // tries that ended before that
+	Replaced int    // times that another artifact was committed in its place
+	Reason   string // of the latest that broke or failed, "" if unknown
 }
 
 // Candidate is one artifact found on a stick.
@@ -53,6 +64,7 @@ const (
 	RuleInstalled Rule = "installed" // not what runs already
 	RuleFailed    Rule = "failed"    // did not fail its trial on this device
 	RuleDowngrade Rule = "downgrade" // not older than what runs
+	RuleReplaced  Rule = "replaced"  // not what another artifact has replaced here
 	RuleNewest    Rule = "newest"    // the highest version of those left
 	RuleAmbiguous Rule = "ambiguous" // the only one of the highest version
 	RuleDuplicate Rule = "duplicate" // the first of equal copies
@@ -92,14 +104,18 @@ func Decide(d Device, candidates []Candidate) Decision {
 	best := slices.MaxFunc(left, func(a, b int) int {
 		return rank(candidates[a].label(), candidates[b].label())
 	})
-	// What runs competes, too: an older artifact beside the installed one is no
+	// What runs competes, too, as does what ran: an older artifact beside it is no
 	// update, or the two would take turns for ever.
 	for i, v := range dec.Verdicts {
-		if v.Rule != RuleInstalled || rank(candidates[best].label(), candidates[i].label()) > 0 {
+		if v.Rule != RuleInstalled && v.Rule != RuleReplaced || rank(candidates[best].label(), candidates[i].label()) > 0 {
 			continue
 		}
+		was := "is"
+		if v.Rule == RuleReplaced {
+			was = "was"
+		}
 		for _, j := range left {
-			dec.Verdicts[j] = Verdict{RuleNewest, fmt.Sprintf("not newer than %s, which is installed", candidates[i].title())}
+			dec.Verdicts[j] = Verdict{RuleNewest, fmt.Sprintf("not newer than %s, which %s installed", candidates[i].title(), was)}
 		}
 		return dec
 	}
@@ -123,13 +139,19 @@ func Decide(d Device, candidates []Candidate) Decision {
 	return dec
 }
 
-// maxStarts is how often one artifact is armed without any verdict about it. A
-// power cut in the wrong moment deserves another try; a script that reboots the
-// device each time does not.
-const maxStarts = 3
+// maxTries is how often one artifact is tried that never comes to a verdict. A
+// power cut in the wrong moment, or a bad read, deserves another try; a script
+// that reboots the device each time does not.
+const maxTries = 3
+
+// maxReplaced is how often one artifact may be replaced by another and still come
+// back unattended. It ends what looks like a person who plugs sticks in again and
+// again, and is a bad contact.
+const maxReplaced = 3
 
 // judge applies the rules that look at one candidate alone.
 func judge(d Device, c Candidate) (Verdict, bool) {
+	known := d.Known[c.Digest]
 	switch {
 	case c.Err != nil:
 		return Verdict{cmp.Or(c.Broken, RuleReadable), c.Err.Error()}, false
@@ -142,10 +164,12 @@ func judge(d Device, c Candidate) (Verdict, bool) {
 			// An update module may have given the system another name since.
 			(c.Name == d.installedName() || c.Version != "" && c.Version == d.InstalledVersion):
 		return Verdict{RuleInstalled, "is what the device runs already"}, false
-	case c.Digest == d.StartedDigest && d.Starts >= maxStarts:
-		return Verdict{RuleFailed, fmt.Sprintf("was started %d times on this device and never came to a verdict", d.Starts)}, false
 	case d.FailedAttempts[c.Digest] >= max(d.MaxAttempts, 1):
 		return Verdict{RuleFailed, fmt.Sprintf("failed %d time(s) on this device", d.FailedAttempts[c.Digest])}, false
+	case known.Starts >= max(d.MaxAttempts, maxTries):
+		return Verdict{RuleFailed, fmt.Sprintf("was started %d times on this device and never came to a verdict%s", known.Starts, because(known.Reason))}, false
+	case known.Broken >= maxTries && !d.PluggedIn:
+		return Verdict{RuleFailed, fmt.Sprintf("could not be installed in %d tries%s", known.Broken, because(known.Reason))}, false
 	}
 	if d.MinVersion != "" && !c.Module {
 		order, ok := Compare(c.label(), versionTail(d.MinVersion))
@@ -160,11 +184,35 @@ func judge(d Device, c Candidate) (Verdict, bool) {
 	if c.Module {
 		installed = versionTail(c.Replaces)
 	}
-	if order, ok := Compare(c.label(), installed); ok && order < 0 && !d.AllowDowngrade {
+	order, ordered := Compare(c.label(), installed)
+	if ordered && order < 0 && !d.AllowDowngrade {
 		return Verdict{RuleDowngrade, fmt.Sprintf("version %q is older than the installed %q, and AllowDowngrade is not set",
 			c.label(), installed)}, false
 	}
+	return d.judgeReturn(known.Replaced, ordered && order > 0)
+}
+
+// judgeReturn decides about what was replaced here, that many times. It may come
+// back if it is newer than what runs now, or if a person asks for it; but not for
+// ever. So an artifact is installed for the first time, or its version is higher
+// than that of what runs, or a count goes up that has an end: whatever is plugged in
+// and stays so, the installs come to an end.
+func (d Device) judgeReturn(replaced int, newer bool) (Verdict, bool) {
+	switch {
+	case replaced > maxReplaced:
+		return Verdict{RuleReplaced, fmt.Sprintf("was replaced %d times on this device: install it by hand", replaced)}, false
+	case replaced > 0 && !newer && !d.PluggedIn:
+		return Verdict{RuleReplaced, fmt.Sprintf(
+			"was replaced on this device and is not newer than %q: to have it back, pull the stick out and plug it in again", d.installedName())}, false
+	}
 	return Verdict{}, true
+}
+
+func because(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return ": " + reason
 }
 
 // dropDuplicates keeps the first of equal copies.

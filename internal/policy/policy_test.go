@@ -15,6 +15,17 @@ func device() Device {
 	return Device{InstalledName: "os-1.5", InstalledVersion: "1.5", InstalledDigest: "d15", InstalledChecksum: "cd15", MaxAttempts: 1, SlotSize: 100}
 }
 
+func knows(digest string, k Known) func(*Device) {
+	return func(d *Device) { d.Known = map[string]Known{digest: k} }
+}
+
+func pluggedIn(and func(*Device)) func(*Device) {
+	return func(d *Device) {
+		d.PluggedIn = true
+		and(d)
+	}
+}
+
 func TestDecide(t *testing.T) {
 	unsigned := artifact("os-2.0", "2.0", "d20")
 	unsigned.Verified = false
@@ -48,8 +59,26 @@ func TestDecide(t *testing.T) {
 		{"installed beside older, downgrade allowed", func(d *Device) { d.AllowDowngrade = true }, []Candidate{artifact("os-1.4", "1.4", "d14"), artifact("os-1.5", "1.5", "d15")}, -1, []Rule{RuleNewest, RuleInstalled}},
 		{"installed beside newer", nil, []Candidate{artifact("os-1.5", "1.5", "d15"), artifact("os-1.6", "1.6", "d16")}, 1, []Rule{RuleInstalled, RuleChosen}},
 		{"version that is the name", func(d *Device) { d.InstalledName, d.InstalledVersion = "os-1.5_INCONSISTENT", "os-1.5" }, []Candidate{artifact("os-1.4", "os-1.4", "d14")}, -1, []Rule{RuleDowngrade}},
-		{"started too often", func(d *Device) { d.StartedDigest, d.Starts = "d20", 3 }, []Candidate{artifact("os-2.0", "2.0", "d20")}, -1, []Rule{RuleFailed}},
-		{"started twice", func(d *Device) { d.StartedDigest, d.Starts = "d20", 2 }, []Candidate{artifact("os-2.0", "2.0", "d20")}, 0, []Rule{RuleChosen}},
+		{"started too often", knows("d20", Known{Starts: 3}), []Candidate{artifact("os-2.0", "2.0", "d20")}, -1, []Rule{RuleFailed}},
+		{"started twice", knows("d20", Known{Starts: 2}), []Candidate{artifact("os-2.0", "2.0", "d20")}, 0, []Rule{RuleChosen}},
+		{"started as often as may fail", func(d *Device) { knows("d20", Known{Starts: 4})(d); d.MaxAttempts = 5 }, []Candidate{artifact("os-2.0", "2.0", "d20")}, 0, []Rule{RuleChosen}},
+		{"started too often, plugged in again", pluggedIn(knows("d20", Known{Starts: 3})), []Candidate{artifact("os-2.0", "2.0", "d20")}, -1, []Rule{RuleFailed}},
+		{"broke too often", knows("d20", Known{Broken: 3}), []Candidate{artifact("os-2.0", "2.0", "d20")}, -1, []Rule{RuleFailed}},
+		{"broke twice", knows("d20", Known{Broken: 2}), []Candidate{artifact("os-2.0", "2.0", "d20")}, 0, []Rule{RuleChosen}},
+		{"broke too often, and was copied again", pluggedIn(knows("d20", Known{Broken: 3})), []Candidate{artifact("os-2.0", "2.0", "d20")}, 0, []Rule{RuleChosen}},
+		{"replaced by one of its version", knows("b15", Known{Replaced: 1}), []Candidate{artifact("build-1.5", "1.5", "b15")}, -1, []Rule{RuleReplaced}},
+		{"replaced, not comparable", knows("dz", Known{Replaced: 1}), []Candidate{artifact("zebra", "", "dz")}, -1, []Rule{RuleReplaced}},
+		{"replaced by a newer one, downgrade allowed", func(d *Device) { knows("d14", Known{Replaced: 1})(d); d.AllowDowngrade = true }, []Candidate{artifact("os-1.4", "1.4", "d14")}, -1, []Rule{RuleReplaced}},
+		{"replaced by a newer one", knows("d14", Known{Replaced: 1}), []Candidate{artifact("os-1.4", "1.4", "d14")}, -1, []Rule{RuleDowngrade}},
+		{"replaced by an older one", knows("d20", Known{Replaced: 1}), []Candidate{artifact("os-2.0", "2.0", "d20")}, 0, []Rule{RuleChosen}},
+		{"replaced, plugged in again", pluggedIn(knows("b15", Known{Replaced: 3})), []Candidate{artifact("build-1.5", "1.5", "b15")}, 0, []Rule{RuleChosen}},
+		{"older, plugged in again", pluggedIn(knows("d14", Known{Replaced: 1})), []Candidate{artifact("os-1.4", "1.4", "d14")}, -1, []Rule{RuleDowngrade}},
+		{"replaced too often, plugged in again", pluggedIn(knows("b15", Known{Replaced: 4})), []Candidate{artifact("build-1.5", "1.5", "b15")}, -1, []Rule{RuleReplaced}},
+		{"replaced too often, newer", knows("d20", Known{Replaced: 4}), []Candidate{artifact("os-2.0", "2.0", "d20")}, -1, []Rule{RuleReplaced}},
+		{"replaced beside one that is no newer", knows("dz", Known{Replaced: 1}), []Candidate{artifact("yak", "", "dy"), artifact("zebra", "", "dz")}, -1, []Rule{RuleNewest, RuleReplaced}},
+		{"replaced beside a newer one", knows("b15", Known{Replaced: 1}), []Candidate{artifact("os-1.6", "1.6", "d16"), artifact("build-1.5", "1.5", "b15")}, 0, []Rule{RuleChosen, RuleReplaced}},
+		{"replaced, for an update module", knows("m1", Known{Replaced: 1}), []Candidate{module}, -1, []Rule{RuleReplaced}},
+		{"what runs was replaced once", knows("d15", Known{Replaced: 9}), []Candidate{artifact("os-1.5", "1.5", "d15")}, -1, []Rule{RuleInstalled}},
 		{"installed by name and payload", nil, []Candidate{repacked}, -1, []Rule{RuleInstalled}},
 		{"for an update module", nil, []Candidate{module}, 0, []Rule{RuleChosen}},
 		{"for an update module, older", nil, []Candidate{olderModule}, -1, []Rule{RuleDowngrade}},

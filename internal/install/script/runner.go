@@ -31,9 +31,9 @@ const (
 	maxQuoted      = 64 // bytes of a foreign string in an error text
 )
 
-// retryLater is the exit code of a script that wants to be asked again
+// RetryLater is the exit code of a script that wants to be asked again
 // (source: Mender documentation, "State scripts").
-const retryLater = 21
+const RetryLater = 21
 
 // Runner runs the state scripts of a device. A zero duration stands for its
 // default.
@@ -171,17 +171,17 @@ func (r *Runner) runScript(ctx context.Context, dir, name string) error {
 			return err
 		case res.OK():
 			return nil
-		case res.TimedOut || res.ExitCode != retryLater:
+		case res.TimedOut || res.ExitCode != RetryLater:
 			return &Failure{Script: name, ExitCode: exitCode(res), Reason: res.String()}
 		}
 		left := patience - r.clock().Sub(first)
 		if left <= 0 {
-			return &Failure{Script: name, ExitCode: retryLater, Reason: fmt.Sprintf("still asks to retry later after %v", patience)}
+			return &Failure{Script: name, ExitCode: RetryLater, Reason: fmt.Sprintf("still asks to retry later after %v", patience)}
 		}
 		pause := min(left, cmp.Or(r.RetryInterval, DefaultRetryInterval))
 		r.logf("state script %s asks to retry later: next run in %v", quote(name), pause)
 		if err := r.pause(ctx, pause); err != nil {
-			return &Failure{Script: name, ExitCode: retryLater, Reason: err.Error(), Err: err}
+			return &Failure{Script: name, ExitCode: RetryLater, Reason: err.Error(), Err: err}
 		}
 	}
 }

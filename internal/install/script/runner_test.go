@@ -254,7 +254,7 @@ func TestRunRetryGivesUp(t *testing.T) {
 	d.RetryInterval, d.RetryTimeout = 2*time.Second, 3*time.Second
 	d.passed = 1000 * time.Hour // what happened before does not count
 	wantFailure(t, d.Run(t.Context(), "ArtifactInstall", "Enter"),
-		Failure{Script: "ArtifactInstall_Enter_01", ExitCode: retryLater, Reason: "retry later after 3s"})
+		Failure{Script: "ArtifactInstall_Enter_01", ExitCode: RetryLater, Reason: "retry later after 3s"})
 	wantOutput(t, d, "a", "b", "b", "b")
 	if diff := cmp.Diff([]time.Duration{2 * time.Second, time.Second}, d.slept); diff != "" {
 		t.Errorf("sleeps (-want +got):\n%s", diff)

@@ -18,6 +18,7 @@ const (
 
 	dbAttempt   = "usb-updater-attempt"
 	dbFailed    = "usb-updater-failed"
+	dbKnown     = "usb-updater-known"
 	dbInstalled = "usb-updater-installed"
 	dbResult    = "usb-updater-result"
 )
@@ -62,7 +63,7 @@ func decodeRecord(kv map[string][]byte) (Record, error) {
 		Installed:     string(kv[dbInstalled]),
 		foreign:       maps.Clone(kv),
 	}
-	for _, ours := range []string{dbName, dbGroup, dbProvides, dbPending, dbAttempt, dbFailed, dbInstalled, dbResult} {
+	for _, ours := range []string{dbName, dbGroup, dbProvides, dbPending, dbAttempt, dbFailed, dbKnown, dbInstalled, dbResult} {
 		delete(r.foreign, ours)
 	}
 	var err, pendingErr error
@@ -74,6 +75,7 @@ func decodeRecord(kv map[string][]byte) (Record, error) {
 	// been there: none of them is needed to find the way after an interruption.
 	r.Attempt, _ = decodeJSON[*Attempt](kv, dbAttempt)
 	r.Failed, _ = decodeJSON[map[string]Failure](kv, dbFailed)
+	r.Known, _ = decodeJSON[map[string]Known](kv, dbKnown)
 	r.Result, _ = decodeJSON[*Result](kv, dbResult)
 	r.Pending, pendingErr = decodePending(kv)
 	if errors.Is(pendingErr, ErrStateVersion) {
@@ -146,6 +148,9 @@ func encodeRecord(r Record) (map[string][]byte, error) {
 	}
 	if len(r.Failed) > 0 {
 		values[dbFailed] = latest(r.Failed)
+	}
+	if len(r.Known) > 0 {
+		values[dbKnown] = latestKnown(r.Known)
 	}
 	if r.Result != nil {
 		values[dbResult] = r.Result

@@ -39,6 +39,29 @@ func (r Record) CommitProvides(p Pending) Record {
 	return r
 }
 
+// Commit returns the record when p is permanent: [Record.CommitProvides], and
+// nothing is pending. What p replaces is noted, so that it does not come back by
+// itself; what spoke against p is forgotten, but how often it was replaced is not.
+func (r Record) Commit(p Pending) Record {
+	if old := r.Installed; old != "" && old != p.ManifestDigest {
+		name := strings.TrimSuffix(r.ArtifactName, InconsistentSuffix)
+		r = r.Know(old, func(k Known) Known {
+			k.Name = name
+			k.Replaced++
+			return k
+		})
+	}
+	r = r.CommitProvides(p)
+	if p.ManifestDigest != "" {
+		r = r.Know(p.ManifestDigest, func(k Known) Known { return Known{Name: k.Name, Replaced: k.Replaced} })
+	}
+	r.Failed = maps.Clone(r.Failed)
+	delete(r.Failed, p.ManifestDigest)
+	r.Installed = p.ManifestDigest
+	r.Pending, r.Attempt = nil, nil
+	return r
+}
+
 func matchesAny(patterns []string, key string) bool {
 	for _, p := range patterns {
 		if matches(p, key) {

@@ -15,10 +15,18 @@ type Record struct {
 	// Failed has the artifacts whose trial failed on this device, by manifest
 	// digest. At most [MaxFailed] are kept, the latest.
 	Failed map[string]Failure
+	// Known has what else is known of artifacts, by manifest digest. At most
+	// [MaxKnown] are kept, the latest.
+	Known  map[string]Known
 	Result *Result // how the last run ended; nil if none did
 
 	foreign map[string][]byte // keys of the store that are not ours to change
 }
+
+// InconsistentSuffix marks the name of a system on which an update script
+// failed where there was no way back (source: Mender documentation, "state
+// scripts").
+const InconsistentSuffix = "_INCONSISTENT"
 
 // MaxFailed bounds Record.Failed.
 const MaxFailed = 64
@@ -68,8 +76,6 @@ type Attempt struct {
 	ManifestDigest string `json:"manifest"`
 	TargetSlot     string `json:"slot"`
 	BootID         string `json:"boot_id,omitempty"`
-	// Starts is how often the artifact was armed since anything was committed.
-	Starts int `json:"starts,omitempty"`
 }
 
 // Failure is an artifact whose trial failed.

@@ -88,6 +88,7 @@ func full() Record {
 		Attempt:   &Attempt{ManifestDigest: "0123", TargetSlot: "B", BootID: "boot"},
 		Installed: "4567",
 		Failed:    map[string]Failure{"89ab": {Name: "release-0", Attempts: 1, Reason: "no network", Time: at}},
+		Known:     map[string]Known{"cdef": {Name: "release-0", Starts: 1, Broken: 2, Replaced: 3, Reason: "it broke", Seq: 4}},
 		Result:    &Result{Code: 3, Name: "refused", Artifact: "release-0", Message: "failed before", Time: at},
 	}
 }
