@@ -10,6 +10,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/usb-updater/usb-updater/internal/artifact/artifacttest"
 )
@@ -196,36 +199,141 @@ func TestDefenseD09LeftIn(t *testing.T) {
 			if what == "beside an older one" {
 				content["b.mender"] = r.artifact(t, "release-2", nil)
 			}
-			stick := writeStick(t, content)
-			installs, commits, rollbacks, slot := 0, 0, 0, 0
-			for boot := range 50 {
-				var err error
-				if slot, err = r.dev.Boot(); err != nil {
-					t.Fatalf("boot %d: %v", boot, err)
-				}
-				_, end := r.agent(t, "boot-check")
-				o := end()
-				switch o.result {
-				case "ok":
-					commits++
-				case "health-failed", "trial-failed":
-					rollbacks++
-				case "nothing-in-progress":
-				default:
-					t.Fatalf("boot %d: boot-check: %q\n%s", boot, o.result, o.log)
-				}
-				if _, err := os.Stat(filepath.Join(r.dev.Dir, "run/usb-updater/reboot-requested")); err == nil {
-					continue
-				}
-				if o := r.run(t, stick); o.result == "ok" {
-					installs++
-				}
-			}
+			installs, commits, rollbacks, slot := r.leftIn(t, []string{writeStick(t, content)}, func(string) {})
 			if installs != tt.installs || commits != tt.commits || rollbacks != tt.rollbacks || slot != tt.slot {
 				t.Errorf("%d installs, %d commits, %d rollbacks, slot %d; want %d, %d, %d, %d",
 					installs, commits, rollbacks, slot, tt.installs, tt.commits, tt.rollbacks, tt.slot)
 			}
 		})
+	}
+}
+
+// leftIn boots 50 times with all sticks plugged in, and counts what comes of it.
+// before is called before each look at a stick.
+func (r *rig) leftIn(t *testing.T, sticks []string, before func(stick string)) (installs, commits, rollbacks, slot int) {
+	t.Helper()
+	for boot := range 50 {
+		var err error
+		if slot, err = r.dev.Boot(); err != nil {
+			t.Fatalf("boot %d: %v", boot, err)
+		}
+		_, end := r.agent(t, "boot-check")
+		o := end()
+		switch o.result {
+		case "ok":
+			commits++
+		case "health-failed", "trial-failed":
+			rollbacks++
+		case "nothing-in-progress":
+		default:
+			t.Fatalf("boot %d: boot-check: %q\n%s", boot, o.result, o.log)
+		}
+		for _, stick := range sticks {
+			if _, err := os.Stat(filepath.Join(r.dev.Dir, "run/usb-updater/reboot-requested")); err == nil {
+				break
+			}
+			before(stick)
+			if o := r.run(t, stick); o.result == "ok" {
+				installs++
+			}
+		}
+	}
+	return installs, commits, rollbacks, slot
+}
+
+// TestDefenseD09Turns: several sticks or partitions that stay in for 50 boots, each
+// with an artifact that may replace what another one has brought. They do not take
+// turns: the number of installs is what the rules say, and the last ones install
+// nothing.
+func TestDefenseD09Turns(t *testing.T) {
+	need(t)
+	type spec = artifacttest.Spec
+	named := func(name string) func(*spec) { return func(s *spec) { s.Name = name } }
+	app := func(content, version string) func(*spec) {
+		return func(s *spec) {
+			s.Name, s.PayloadType, s.Files = "app-"+content, "app", []artifacttest.File{artifacttest.Bytes("app", []byte(content))}
+			if version != "" {
+				s.Provides = map[string]string{"rootfs-image.app.version": version}
+			}
+		}
+	}
+	const downgrade = `{"AllowDowngrade": true}`
+	for what, tt := range map[string]struct {
+		sticks   []func(*spec)
+		conf     string
+		again    bool // each look is at a stick that seems to have just been plugged in
+		installs int
+	}{
+		"equal versions":      {sticks: []func(*spec){named("release-2"), named("build-2")}, installs: 2},
+		"three in a ring":     {sticks: []func(*spec){named("release-2"), named("build-2"), named("image-2")}, installs: 3},
+		"no order":            {sticks: []func(*spec){named("zebra"), named("yak")}, installs: 2},
+		"older ones, allowed": {sticks: []func(*spec){named("release-3"), named("release-2")}, conf: downgrade, installs: 3},
+		"modules":             {sticks: []func(*spec){app("a", ""), app("b", "")}, installs: 2},
+		"module and image":    {sticks: []func(*spec){app("a", "1"), named("release-2")}, installs: 2},
+		"a bad contact":       {sticks: []func(*spec){named("release-2"), named("build-2")}, again: true, installs: 8},
+	} {
+		t.Run(what, func(t *testing.T) {
+			r := newRig(t)
+			module := filepath.Join(r.dev.Dir, "usr/share/mender/modules/v3/app")
+			err := errors.Join(os.MkdirAll(filepath.Dir(module), 0o755),
+				os.WriteFile(module, []byte("#!/bin/sh\ntest $1 = SupportsRollback && echo Yes\nexit 0\n"), 0o755))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var sticks []string
+			for _, change := range tt.sticks {
+				sticks = append(sticks, writeStick(t, files{"a.mender": r.artifact(t, "release-2", change)}))
+			}
+			looks := 0
+			before := func(stick string) {
+				conf := filepath.Join(r.dev.Dir, "etc/usb-updater/usb-updater.conf")
+				if looks++; tt.conf != "" {
+					err = errors.Join(os.MkdirAll(filepath.Dir(conf), 0o755), os.WriteFile(conf, []byte(tt.conf), 0o600))
+				}
+				if tt.again {
+					later := time.Now().Add(time.Duration(looks) * time.Hour)
+					err = errors.Join(err, os.Chtimes(stick, later, later))
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			if installs, _, rollbacks, _ := r.leftIn(t, sticks, before); installs != tt.installs || rollbacks != 0 {
+				t.Errorf("%d installs, %d rollbacks; want %d, 0", installs, rollbacks, tt.installs)
+			}
+		})
+	}
+}
+
+// TestDefenseD09Broken: two sticks with damaged artifacts that stay in for 50 boots
+// are written to the slot three times each, and after that a boot with them changes
+// nothing.
+func TestDefenseD09Broken(t *testing.T) {
+	need(t)
+	r := newRig(t)
+	var sticks []string
+	for _, name := range []string{"release-2", "build-2"} {
+		a := r.artifact(t, "release-2", func(s *artifacttest.Spec) { s.Name = name })
+		a[len(a)-imageSize/2] ^= 1
+		sticks = append(sticks, writeStick(t, files{"a.mender": a}))
+	}
+	before := map[string]string{}
+	looks := 0
+	installs, commits, rollbacks, slot := r.leftIn(t, sticks, func(string) {
+		if looks++; looks == 3*len(sticks)+1 {
+			before = r.snapshot(t)
+		}
+	})
+	if installs+commits+rollbacks != 0 || slot != 2 || looks != 50*len(sticks) {
+		t.Errorf("%d installs, %d commits, %d rollbacks, slot %d, %d looks", installs, commits, rollbacks, slot, looks)
+	}
+	for _, name := range []string{"proc/sys/kernel/random/boot_id"} { // of each boot
+		delete(before, name)
+	}
+	after := r.snapshot(t)
+	delete(after, "proc/sys/kernel/random/boot_id")
+	if diff := cmp.Diff(before, after); diff != "" {
+		t.Errorf("looks at sticks that are refused have changed the device (-before +after):\n%s", diff)
 	}
 }
 
