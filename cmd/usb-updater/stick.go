@@ -52,6 +52,9 @@ func (a *agent) openStick(ctx context.Context, p profile) (*mount.Stick, error) 
 			return nil, err
 		}
 	}
+	if a.tell != nil { // what is no stick is told by what opens it
+		a.tell.present, _ = mount.Presence(stickName(a.args[0], opts), opts)
+	}
 	stick, err := a.mountStick(ctx, opts)
 	if err == nil && a.tell != nil {
 		a.tell.stick = &usedStick{dev: stickName(a.args[0], opts), number: stick.Dev, opts: opts}
@@ -137,28 +140,9 @@ func stickName(word string, opts mount.Options) string {
 // Once do has returned without an error, the stick is not needed any more:
 // arming the boot loader is not stopped by an empty port.
 func (a *agent) whilePlugged(ctx context.Context, check func() error, do func(context.Context) (report.Code, error)) (report.Code, error) {
-	reading, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	watching := make(chan struct{})
-	go func() {
-		defer close(watching)
-		ticker := time.NewTicker(gonePause)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-reading.Done():
-				return
-			case <-ticker.C:
-				if err := check(); err != nil {
-					cancel(err)
-					return
-				}
-			}
-		}
-	}()
+	reading, stop := whilePresent(ctx, check)
 	code, err := do(reading)
-	cancel(nil)
-	<-watching
+	stop()
 	if err == nil {
 		return code, nil
 	}
@@ -178,4 +162,32 @@ func (a *agent) whilePlugged(ctx context.Context, check func() error, do func(co
 	}
 	a.log.Debug().Err(err).Msg("ended by the removal")
 	return report.StickRemoved, gone
+}
+
+// whilePresent returns a context that ends when check finds that the stick is
+// gone, which it asks every now and then. A nil check never does. stop ends it
+// before that.
+func whilePresent(ctx context.Context, check func() error) (present context.Context, stop func()) {
+	present, cancel := context.WithCancelCause(ctx)
+	if check == nil {
+		return present, func() { cancel(nil) }
+	}
+	watching := make(chan struct{})
+	go func() {
+		defer close(watching)
+		ticker := time.NewTicker(gonePause)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-present.Done():
+				return
+			case <-ticker.C:
+				if err := check(); err != nil {
+					cancel(err)
+					return
+				}
+			}
+		}
+	}()
+	return present, func() { cancel(nil); <-watching }
 }

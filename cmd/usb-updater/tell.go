@@ -44,7 +44,8 @@ type teller struct {
 	known report.Event // what each event repeats
 	begun bool
 
-	stick      *usedStick // that was opened; nil if none was
+	present    func() error // whether the stick is still there; nil if nobody knows
+	stick      *usedStick   // that was opened; nil if none was
 	notes      []string   // verdicts about candidates
 	wish       *rebootWish
 	remembered bool
@@ -270,8 +271,9 @@ func (a *agent) drain() {
 	a.tell.sinks.Drain(ctx)
 }
 
-// hush ends the telling. A light shows the end for a while before: somebody has
-// to look at it. The device's lock is free by then.
+// hush ends the telling. A light shows the end for a while before, unless the
+// stick is pulled out: somebody has to look at it. The device's lock is free by
+// then.
 func (a *agent) hush(ctx context.Context) {
 	t := a.tell
 	if t == nil || t.sinks == nil {
@@ -280,8 +282,10 @@ func (a *agent) hush(ctx context.Context) {
 	ended := time.Now()
 	a.drain()
 	if t.lit.Load() {
-		hold, stop := t.ledFor, ctx.Done()
-		if ctx.Err() != nil {
+		shown, cancel := whilePresent(ctx, t.present)
+		defer cancel()
+		hold, stop := t.ledFor, shown.Done()
+		if ctx.Err() != nil || t.present != nil && t.present() != nil {
 			hold, stop = min(hold, canceledLED), nil
 		}
 		select {

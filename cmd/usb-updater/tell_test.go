@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 
 	"github.com/usb-updater/usb-updater/internal/artifact/artifacttest"
 	"github.com/usb-updater/usb-updater/internal/install"
+	"github.com/usb-updater/usb-updater/internal/mount"
 	"github.com/usb-updater/usb-updater/internal/report"
 	"github.com/usb-updater/usb-updater/test/sim"
 )
@@ -151,6 +153,53 @@ func TestFollowRun(t *testing.T) {
 	}
 	if got.last.Artifact != "release-2" || got.last.Slot != "B" {
 		t.Errorf("the end is about %q, slot %q, want release-2, B", got.last.Artifact, got.last.Slot)
+	}
+}
+
+// lamp is a light: it notes that it was given back.
+type lamp struct{ closed atomic.Bool }
+
+func (*lamp) Send(context.Context, report.Event) error { return nil }
+
+func (l *lamp) Close() error { l.closed.Store(true); return nil }
+
+// TestLightEndsWithTheStick: a light shows the end until the stick is pulled
+// out. If that was the end, it is shown for a moment.
+func TestLightEndsWithTheStick(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		gone    int32 // the check that finds it gone
+		atLeast time.Duration
+	}{
+		"pulled out while it is shown": {3, 0},
+		"pulled out before":            {1, canceledLED},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			light, lit, checks := &lamp{}, &atomic.Bool{}, &atomic.Int32{}
+			lit.Store(true)
+			a := quietAgent()
+			a.tell = &teller{
+				lit: lit, ledFor: time.Hour,
+				sinks: report.NewSinks(time.Now, func(string, error) {}, report.Named{Name: "led", Sink: light}),
+				present: func() error {
+					if checks.Add(1) >= tt.gone {
+						return mount.ErrGone
+					}
+					return nil
+				},
+			}
+			begin, done := time.Now(), make(chan struct{})
+			go func() { defer close(done); a.hush(t.Context()) }()
+			select {
+			case <-done:
+			case <-time.After(20 * time.Second):
+				t.Fatal("the light outlives the stick")
+			}
+			if took := time.Since(begin); took < tt.atLeast || !light.closed.Load() {
+				t.Errorf("it was shown for %v and given back: %v; want %v and true", took, light.closed.Load(), tt.atLeast)
+			}
+		})
 	}
 }
 

@@ -23,6 +23,8 @@ const (
 	maxAttr = 64 // bytes read from a sysfs attribute
 )
 
+var errNotBlockDevice = errors.New("not a block device")
+
 // sysfs is the directory where sysfs is mounted.
 type sysfs string
 
@@ -36,25 +38,17 @@ type blockDevice struct {
 // openDevice opens a block device by kernel name, or by path if dev holds a
 // slash, and makes sure that what it opened has the number that it looked up.
 func (s sysfs) openDevice(dev string) (*blockDevice, error) {
-	file := dev
-	var want uint64
-	if !strings.Contains(dev, "/") {
-		if !isKernelName(dev) {
-			return nil, errors.New("not a kernel name of a block device")
-		}
-		var err error
-		if want, err = s.number(filepath.Join(string(s), "class/block", dev)); err != nil {
-			return nil, err
-		}
-		// (source: Linux, drivers/base/core.c, device_get_devnode)
-		file = "/dev/" + strings.ReplaceAll(dev, "!", "/")
-	}
-	info, err := os.Stat(file)
+	want, err := s.lookUp(dev)
 	if err != nil {
 		return nil, err
 	}
-	if info.Mode()&(os.ModeDevice|os.ModeCharDevice) != os.ModeDevice {
-		return nil, errors.New("not a block device")
+	file := dev
+	if !strings.Contains(dev, "/") {
+		// (source: Linux, drivers/base/core.c, device_get_devnode)
+		file = "/dev/" + strings.ReplaceAll(dev, "!", "/")
+		if _, err := numberOf(file); err != nil { // anything but a block device is not even opened
+			return nil, err
+		}
 	}
 	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -67,6 +61,30 @@ func (s sysfs) openDevice(dev string) (*blockDevice, error) {
 	return blk, nil
 }
 
+// lookUp finds the number of a block device by kernel name, or by path if dev
+// holds a slash.
+func (s sysfs) lookUp(dev string) (uint64, error) {
+	if strings.Contains(dev, "/") {
+		return numberOf(dev)
+	}
+	if !isKernelName(dev) {
+		return 0, errors.New("not a kernel name of a block device")
+	}
+	return s.number(filepath.Join(string(s), "class/block", dev))
+}
+
+// numberOf returns the number of the block device whose node is at path.
+func numberOf(path string) (uint64, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return 0, &os.PathError{Op: "stat", Path: path, Err: err}
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFBLK {
+		return 0, errNotBlockDevice
+	}
+	return uint64(st.Rdev), nil // 32 bits wide on some architectures
+}
+
 // identify finds the number and the kernel's name of the open device f. If want
 // is not 0, the number must be that.
 func (s sysfs) identify(f *os.File, want uint64) (*blockDevice, error) {
@@ -76,7 +94,7 @@ func (s sysfs) identify(f *os.File, want uint64) (*blockDevice, error) {
 	}
 	number := uint64(st.Rdev) // 32 bits wide on some architectures
 	if st.Mode&unix.S_IFMT != unix.S_IFBLK {
-		return nil, errors.New("not a block device")
+		return nil, errNotBlockDevice
 	}
 	if want != 0 && number != want {
 		return nil, fmt.Errorf("device node is %s, kernel says %s", numberString(number), numberString(want))

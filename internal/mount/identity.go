@@ -107,12 +107,17 @@ func (s *Stick) Check() error {
 	if s.Dev == 0 {
 		return nil
 	}
-	now, err := s.sys.identityOf(s.Dev)
-	if err == nil && now != s.id {
+	return s.sys.checkIdentity(s.Name, s.Dev, s.id)
+}
+
+// checkIdentity returns [ErrGone] if the device number is not what id says.
+func (s sysfs) checkIdentity(name string, number uint64, id identity) error {
+	now, err := s.identityOf(number)
+	if err == nil && now != id {
 		err = ErrGone
 	}
 	if err != nil {
-		return fmt.Errorf("stick %.64q: %w", s.Name, err)
+		return fmt.Errorf("stick %.64q: %w", name, err)
 	}
 	return nil
 }
@@ -161,3 +166,19 @@ func (s *Stick) Appearance() string {
 
 // String is one line: the kernel's names are in dir.
 func (id identity) String() string { return fmt.Sprintf("%s %d %d", id.dir, id.inode, id.sequence) }
+
+// Presence returns a function that does for dev what [Stick.Check] does for a
+// stick that was opened. A stick that cannot be opened can be pulled out, too.
+// dev and opts are as for [Open]. Nothing is opened.
+func Presence(dev string, opts Options) (func() error, error) {
+	sys := opts.sysfs()
+	number, err := sys.lookUp(dev)
+	if err != nil {
+		return nil, fmt.Errorf("stick %.64q: %w", dev, err)
+	}
+	id, err := sys.identityOf(number)
+	if err != nil {
+		return nil, fmt.Errorf("stick %.64q: %w", dev, err)
+	}
+	return func() error { return sys.checkIdentity(dev, number, id) }, nil
+}

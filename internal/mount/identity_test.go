@@ -57,11 +57,17 @@ func TestCheckFindsAnotherStick(t *testing.T) {
 				t.Fatalf("identityOf = %+v, %v, want sequence 7", id, err)
 			}
 			stick := &Stick{Name: "sda1", Dev: number, sys: sys, id: id}
+			present, err := Presence("sda1", Options{Sysfs: string(sys)})
+			if err != nil {
+				t.Fatal(err)
+			}
 			if err := tt.change(sys); err != nil {
 				t.Fatal(err)
 			}
-			if err := stick.Check(); !errors.Is(err, tt.want) {
-				t.Errorf("Check = %v, want %v", err, tt.want)
+			for name, check := range map[string]func() error{"Check": stick.Check, "Presence": present} {
+				if err := check(); !errors.Is(err, tt.want) {
+					t.Errorf("%s = %v, want %v", name, err, tt.want)
+				}
 			}
 		})
 	}
@@ -130,6 +136,14 @@ func TestAppearancesHere(t *testing.T) {
 	for _, name := range names {
 		if !strings.HasPrefix(name, "/sys/devices/") || strings.ContainsAny(name, "\n") {
 			t.Errorf("an appearance is named %q", name)
+		}
+	}
+}
+
+func TestPresenceOfNothing(t *testing.T) {
+	for _, dev := range []string{"sdz", "../sda1", t.TempDir(), "/dev/null", "/nonexistent"} {
+		if _, err := Presence(dev, Options{Sysfs: string(fakeSysfs(t))}); err == nil {
+			t.Errorf("Presence(%q) works", dev)
 		}
 	}
 }
