@@ -23,7 +23,7 @@ type Device struct {
 	Major, Minor uint32
 	Action       Action
 	Partition    bool
-	// Disk is the kernel name of the whole disk. Only [Scan] fills it in.
+	// Disk is the kernel name of the whole disk. It is not known of one that is gone.
 	Disk string
 }
 

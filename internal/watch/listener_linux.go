@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,8 +32,10 @@ type Listener struct {
 	socket *os.File
 	buf    []byte
 	oob    []byte
-	sysfs  string
 	found  []Device // still to be returned
+
+	message    func() ([]byte, error) // the next one; nil if it was not the kernel's
+	sysfs, dev string                 // directories
 }
 
 // Listen begins to collect events: none that comes later is missed, as long as
@@ -50,21 +54,24 @@ func Listen(context.Context) (*Listener, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("listen to kernel events: %w", err), unix.Close(fd))
 	}
-	return &Listener{
+	l := &Listener{
 		socket: os.NewFile(uintptr(fd), "uevents"),
 		buf:    make([]byte, maxMessage),
 		oob:    make([]byte, unix.CmsgSpace(unix.SizeofUcred)),
-		sysfs:  "/sys",
-	}, nil
+		sysfs:  "/sys", dev: "/dev",
+	}
+	l.message = l.receive
+	return l, nil
 }
 
 // Close ends the listening.
 func (l *Listener) Close() error { return l.socket.Close() }
 
-// Next waits for the next event about a block device on USB. When ctx ends it
-// returns its cause, and may be called again with another. If the kernel lost
-// events because they came too fast, the devices that are there come again. It
-// must not be called by two goroutines at once.
+// Next waits for the next event about a block device on USB. Those that came or
+// changed are what [Scan] would find; those that are gone come by name. When ctx
+// ends it returns its cause, and may be called again with another. If the kernel
+// lost events because they came too fast, the devices that are there come again.
+// It must not be called by two goroutines at once.
 func (l *Listener) Next(ctx context.Context) (Device, error) {
 	if err := l.socket.SetReadDeadline(time.Time{}); err != nil {
 		return Device{}, fmt.Errorf("receive a kernel event: %w", err)
@@ -88,7 +95,7 @@ func (l *Listener) Next(ctx context.Context) (Device, error) {
 			l.found = l.found[1:]
 			return d, nil
 		}
-		message, err := l.receive()
+		message, err := l.message()
 		switch {
 		case ctx.Err() != nil:
 			return Device{}, context.Cause(ctx)
@@ -102,9 +109,48 @@ func (l *Listener) Next(ctx context.Context) (Device, error) {
 		case message == nil:
 			continue
 		}
-		if d, usb, err := decode(message); err == nil && usb {
-			return d, nil
+		if d, ok, err := l.stick(ctx, message); err != nil || ok {
+			return d, err
 		}
+	}
+}
+
+// stick tells whether a message is about a stick, and about which one.
+func (l *Listener) stick(ctx context.Context, message []byte) (Device, bool, error) {
+	d, usb, err := decode(message)
+	if err != nil || !usb {
+		return Device{}, false, nil
+	}
+	if d.Action == Remove {
+		return d, true, nil
+	}
+	if d.Action == Change && !d.Partition {
+		l.rouse(ctx, d.Name)
+	}
+	now, ok, err := lookAt(l.sysfs, d.Name)
+	if err != nil {
+		return Device{}, false, fmt.Errorf("look at block device %s: %w", d.Name, err)
+	}
+	now.Action = d.Action
+	return now, ok, nil
+}
+
+// rouse opens a disk whose medium has changed: only then does the kernel look
+// at its size and its partitions, which come as events of their own. It returns
+// when that is done, or ctx is; an open that hangs is left behind.
+func (l *Listener) rouse(ctx context.Context, name string) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		node := filepath.Join(l.dev, strings.ReplaceAll(name, "!", "/")) // the kernel's stand-in for a slash
+		// That it cannot be opened, for there is no medium, is no news.
+		if fd, err := unix.Open(node, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0); err == nil {
+			_ = unix.Close(fd) // nothing was written
+		}
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
 	}
 }
 

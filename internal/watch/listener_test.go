@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -160,6 +161,75 @@ func TestLostEvents(t *testing.T) {
 	for _, want := range []string{"sda1", "sdb"} {
 		if d, err := l.Next(ctx); d.Name != want || d.Action != Add || err != nil {
 			t.Errorf("Next = %+v, %v, want %s", d, err, want)
+		}
+	}
+}
+
+// TestNextIsScan: an event is about a stick where Scan finds one. A disk with
+// partitions and a reader without a card are none.
+func TestNextIsScan(t *testing.T) {
+	l := listen(t)
+	l.sysfs, l.dev = fakeSysfs(t), t.TempDir()
+	of := func(action, name, devtype string) string {
+		return strings.NewReplacer("DEVNAME=sda1", "DEVNAME="+name, "DEVTYPE=partition", "DEVTYPE="+devtype).Replace(event(action, usbPath))
+	}
+	messages := []string{
+		of("add", "sda", "disk"), of("change", "sda", "disk"), // has a partition
+		of("add", "sdd", "disk"), of("change", "sdd", "disk"), // no card
+		of("add", "sdc", "disk"), // gone
+		of("add", "sda1", "partition"),
+		of("change", "sdb", "disk"),
+		of("remove", "sda", "disk"),
+	}
+	l.message = func() ([]byte, error) {
+		if len(messages) == 0 {
+			return nil, errors.New("no more messages")
+		}
+		m := messages[0]
+		messages = messages[1:]
+		return []byte(m), nil
+	}
+	for _, want := range []Device{
+		{Name: "sda1", Major: 8, Minor: 1, Action: Add, Partition: true, Disk: "sda"},
+		{Name: "sdb", Major: 8, Minor: 16, Action: Change, Disk: "sdb"},
+		{Name: "sda", Major: 8, Minor: 1, Action: Remove},
+	} {
+		if got, err := l.Next(t.Context()); got != want || err != nil {
+			t.Errorf("Next = %+v, %v, want %+v", got, err, want)
+		}
+	}
+}
+
+// TestNextRousesDisk: the kernel looks at a medium that was changed when the
+// disk is opened.
+func TestNextRousesDisk(t *testing.T) {
+	l := listen(t)
+	l.sysfs, l.dev = fakeSysfs(t), t.TempDir()
+	node := filepath.Join(l.dev, "sdb")
+	if err := os.WriteFile(node, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	opened, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(opened)
+	if _, err := unix.InotifyAddWatch(opened, node, unix.IN_OPEN); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		action string
+		want   bool
+	}{{"add", false}, {"change", true}} {
+		l.message = func() ([]byte, error) {
+			return []byte(strings.NewReplacer("DEVNAME=sda1", "DEVNAME=sdb", "DEVTYPE=partition", "DEVTYPE=disk").Replace(event(tt.action, usbPath))), nil
+		}
+		if d, err := l.Next(t.Context()); d.Name != "sdb" || err != nil {
+			t.Errorf("Next = %+v, %v, want sdb", d, err)
+		}
+		n, err := unix.Read(opened, make([]byte, 4096))
+		if got := n > 0; got != tt.want {
+			t.Errorf("%s: the disk was opened: %v (%v), want %v", tt.action, got, err, tt.want)
 		}
 	}
 }

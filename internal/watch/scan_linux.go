@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -90,7 +92,7 @@ func lookAt(sysfs, name string) (Device, bool, error) {
 		return Device{}, false, err
 	}
 	number, err := os.ReadFile(filepath.Join(path, "dev"))
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) { // it is just being removed
 		return Device{}, false, nil
 	}
 	if err != nil {
