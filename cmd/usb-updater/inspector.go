@@ -9,6 +9,8 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
+	"syscall"
 	"time"
 
 	"github.com/usb-updater/usb-updater/internal/artifact"
@@ -131,6 +133,11 @@ func (a *agent) sight(ctx context.Context, stick *mount.Stick) (sighting, error)
 }
 
 func (a *agent) runInspector(ctx context.Context, stick *mount.Stick) (seen sighting, err error) {
+	// The inspector holds the stick's mount, which must end with this process,
+	// whatever ends that. The kernel sends the death signal when the thread that
+	// forked ends: one that is locked to this goroutine lives as long as it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	dir, err := stick.Root().Open(".")
 	if err != nil {
 		return seen, err
@@ -141,6 +148,7 @@ func (a *agent) runInspector(ctx context.Context, stick *mount.Stick) (seen sigh
 	cmd.Args[0] = "usb-updater"
 	cmd.Env = []string{}
 	cmd.ExtraFiles = []*os.File{dir}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	complaint := &limitedBuffer{left: maxComplaint}
 	cmd.Stderr = complaint
 	cmd.WaitDelay = inspectorGrace

@@ -46,7 +46,7 @@ type teller struct {
 
 	present    func() error // whether the stick is still there; nil if nobody knows
 	stick      *usedStick   // that was opened; nil if none was
-	notes      []string   // verdicts about candidates
+	notes      []string     // verdicts about candidates
 	wish       *rebootWish
 	remembered bool
 	ended      *report.Code // nil: the end was not told
