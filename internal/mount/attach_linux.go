@@ -124,19 +124,24 @@ func configure(fsfd int, source *os.File, as how) error {
 	return nil
 }
 
-// attachPrivate mounts on runDir, in a mount namespace that no other thread
-// has, and detaches the mount before it returns. runDir itself is not touched,
-// so that there is nothing to clean up after a kill at any instant.
+// mountPoint is the empty directory, in the run directory, that old kernels mount
+// on. The run directory itself holds locks, which others must find meanwhile.
+const mountPoint = "stick"
+
+// attachPrivate mounts on a directory below runDir, in a mount namespace that no
+// other thread has, and detaches the mount before it returns. There is nothing
+// to clean up after a kill at any instant.
 //
 // A sandbox may forbid new namespaces. Then the one that it has made for the
 // process must do: the mount is seen there, by the process and its children,
 // until it is detached a moment later.
 func attachPrivate(source *os.File, as how, runDir string, unshare func() error) (root *os.Root, err error) {
-	if err := os.MkdirAll(runDir, 0o700); err != nil {
+	point, err := makeMountPoint(runDir)
+	if err != nil {
 		return nil, err
 	}
 	err = onThread(func() error {
-		if err := ownNamespace(unshare, runDir); err != nil {
+		if err := ownNamespace(unshare, point); err != nil {
 			return err
 		}
 		// Kernels before 5.10 ignore the unknown nosymfollow.
@@ -144,7 +149,7 @@ func attachPrivate(source *os.File, as how, runDir string, unshare func() error)
 		if !as.write {
 			flags |= unix.MS_RDONLY
 		}
-		err := unix.Mount(fdPath(source), runDir, as.typ, flags, strings.Join(as.options, ","))
+		err := unix.Mount(fdPath(source), point, as.typ, flags, strings.Join(as.options, ","))
 		if errors.Is(err, unix.ENODEV) {
 			return ErrTypeUnsupported
 		}
@@ -152,10 +157,10 @@ func attachPrivate(source *os.File, as how, runDir string, unshare func() error)
 			return err
 		}
 		var openErr error
-		if root, openErr = os.OpenRoot(runDir); openErr != nil {
+		if root, openErr = os.OpenRoot(point); openErr != nil {
 			openErr = fmt.Errorf("open root directory: %w", cause(openErr))
 		}
-		if err := unix.Unmount(runDir, unix.MNT_DETACH); err != nil {
+		if err := unix.Unmount(point, unix.MNT_DETACH); err != nil {
 			return errors.Join(openErr, fmt.Errorf("detach: %w", err))
 		}
 		return openErr
@@ -167,14 +172,30 @@ func attachPrivate(source *os.File, as how, runDir string, unshare func() error)
 	return root, err
 }
 
+// makeMountPoint makes the directory to mount on, and those above it.
+func makeMountPoint(runDir string) (string, error) {
+	point := filepath.Join(runDir, mountPoint)
+	if err := os.MkdirAll(runDir, 0o755); err != nil {
+		return "", err
+	}
+	if err := os.Mkdir(point, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return "", err
+	}
+	info, err := os.Lstat(point)
+	if err == nil && !info.IsDir() {
+		err = &os.PathError{Op: "mount on", Path: point, Err: unix.ENOTDIR}
+	}
+	return point, err
+}
+
 func unshare() error { return unix.Unshare(unix.CLONE_NEWNS) }
 
-// ownNamespace sees to it that what this thread mounts on runDir is not passed
+// ownNamespace sees to it that what this thread mounts on point is not passed
 // on to where it came from.
-func ownNamespace(unshare func() error, runDir string) error {
+func ownNamespace(unshare func() error, point string) error {
 	err := unshare()
 	if errors.Is(err, unix.EPERM) { // a sandbox; does it have a namespace of its own?
-		real, realErr := filepath.EvalSymlinks(runDir)
+		real, realErr := filepath.EvalSymlinks(point)
 		at, atErr := mountinfo.At(mountinfo.Self, real)
 		if realErr == nil && atErr == nil && (!at.Shared || at.Slave) {
 			return nil

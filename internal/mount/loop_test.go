@@ -200,7 +200,11 @@ func TestAttachPrivate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	runDir := filepath.Join(t.TempDir(), "run")
+	runDir := filepath.Join(t.TempDir(), "run") // holds locks, which must stay in sight
+	lock := filepath.Join(runDir, "queue.lock")
+	if err := errors.Join(os.Mkdir(runDir, 0o755), os.WriteFile(lock, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
 	root, err := attachPrivate(f, readOnly("ext4"), runDir, unshare)
 	if err != nil {
 		t.Fatal(err)
@@ -212,17 +216,33 @@ func TestAttachPrivate(t *testing.T) {
 	if found := visible(t, number); found != nil {
 		t.Errorf("the mount is visible: %q", found)
 	}
-	if info, err := os.Stat(runDir); err != nil || info.Mode().Perm() != 0o700 {
-		t.Errorf("run directory: %v, %v, want mode 0700", info, err)
+	point := filepath.Join(runDir, mountPoint)
+	if info, err := os.Stat(point); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("mount point: %v, %v, want mode 0700", info, err)
 	}
-	if files, err := os.ReadDir(runDir); err != nil || len(files) != 0 {
-		t.Errorf("run directory holds %v, %v", files, err)
+	if files, err := os.ReadDir(point); err != nil || len(files) != 0 {
+		t.Errorf("mount point holds %v, %v", files, err)
+	}
+	if _, err := os.Stat(lock); err != nil {
+		t.Error(err)
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
 	if inUse(t, dev) {
 		t.Error("the closed stick is in use")
+	}
+}
+
+// TestAttachPrivateOnItsOwn: nothing but a directory of our own is mounted on.
+func TestAttachPrivateOnItsOwn(t *testing.T) {
+	runDir, precious := t.TempDir(), t.TempDir()
+	if err := os.Symlink(precious, filepath.Join(runDir, mountPoint)); err != nil {
+		t.Fatal(err)
+	}
+	unreached := func() error { t.Error("it goes on"); return unix.EPERM }
+	if _, err := attachPrivate(nil, readOnly("ext4"), runDir, unreached); !errors.Is(err, unix.ENOTDIR) {
+		t.Errorf("attachPrivate on a link: %v, want %v", err, unix.ENOTDIR)
 	}
 }
 

@@ -41,7 +41,7 @@ type Options struct {
 	// demonstrations. Nothing is mounted then, and Types and Protected do not apply.
 	AllowDirectory bool
 	// RunDir is an absolute path, [DefaultRunDir] if empty. Only kernels
-	// before 5.2 need it. It is made with mode 0700 if it is not there.
+	// before 5.2 need it. It is made if it is not there.
 	RunDir string
 	// Sysfs is where the kernel describes devices, "/sys" if empty. A simulated
 	// device has its own.
