@@ -87,6 +87,9 @@ func (a *agent) candidates(ctx context.Context, p profile, stick *mount.Stick) (
 	if err != nil {
 		return nil, err
 	}
+	if a.tell != nil {
+		a.tell.told = string(seen.Report)
+	}
 	a.log.Debug().Str("confined", seen.Confined).Int("files", len(seen.Files)).Msg("stick inspected")
 	if seen.LeftOut > 0 || seen.Truncated {
 		a.log.Warn().Int("left_out", seen.LeftOut).Bool("truncated", seen.Truncated).Msg("the stick holds more than is looked at")

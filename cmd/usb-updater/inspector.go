@@ -46,6 +46,7 @@ type sighting struct {
 	LeftOut   int
 	Truncated bool
 	Files     []sightedFile
+	Report    []byte // the latest one of this device, if it leaves any
 }
 
 // sightedFile is a candidate as it is told.
@@ -200,6 +201,10 @@ func (a *agent) inspectAll(ctx context.Context) (seen sighting) {
 	if err != nil {
 		return sighting{Err: tell(err)}
 	}
+	name := ""
+	if d.Agent.WriteReport {
+		name = reportName(d)
+	}
 	dir := os.NewFile(stickFD, "stick")
 	stick, err := mount.Adopt(dir)
 	if err != nil {
@@ -212,6 +217,9 @@ func (a *agent) inspectAll(ctx context.Context) (seen sighting) {
 	listing, err := stick.Candidates(ctx)
 	if err != nil {
 		return sighting{Err: tell(err)}
+	}
+	if name != "" {
+		seen.Report = []byte(stick.LastReport(name))
 	}
 	seen.LeftOut, seen.Truncated = listing.LeftOut, listing.Truncated
 	for _, entry := range listing.Entries {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,36 +27,89 @@ const (
 	maxSerial = 64
 )
 
-// usedStick is the stick of a run.
-type usedStick struct {
-	dev    string
-	number uint64
-	opts   mount.Options
-}
-
 // leaveReport leaves a report on the stick, if the device is configured to. It
-// changes no outcome. A stick without an artifact is somebody's own, and a result
-// that comes again with every boot is told once.
+// changes no outcome. A stick without an artifact is somebody's own, and what
+// the stick says already is not said again.
 func (a *agent) leaveReport(ctx context.Context, d *device.Device, code report.Code, err error) {
 	t := a.tell
 	if !d.Agent.WriteReport || a.dryRun || t.stick == nil || len(t.notes) == 0 || ctx.Err() != nil {
 		return
 	}
-	if code.Quiet() && code != report.OK && t.earlier.Code == code.Number {
+	text := a.reportText(d, code, err)
+	if t.repeats(code, text) {
+		a.log.Info().Msg("the stick holds a report that says the same")
 		return
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, reportLimit, errors.New("the stick took too long"))
 	defer cancel()
-	name := serial(d)
-	if name == "" {
-		name, _ = d.Type() // it was read before; without it the name is "device"
-	}
-	path, err := mount.WriteReport(ctx, t.stick.dev, t.stick.number, name, a.reportText(d, code, err), t.stick.opts)
+	path, err := t.stick.WriteReport(ctx, reportName(d), text)
 	if err != nil {
 		a.log.Warn().Err(err).Msg("no report on the stick")
 		return
 	}
 	a.log.Info().Str("file", path).Msg("report left on the stick")
+}
+
+// reportName is the name of this device's reports.
+func reportName(d *device.Device) string {
+	if name := serial(d); name != "" {
+		return name
+	}
+	name, _ := d.Type() // it was read before; without it the name is "device"
+	return name
+}
+
+// Names of what reports are compared by.
+const (
+	resultLine    = "Result:"
+	insertionLine = "Plugged in:"
+	artifactsHead = "Artifacts on the stick:"
+)
+
+// repeats tells whether the latest report on the stick says what now would:
+// the same result for the same files, and not of an earlier insertion. A boot
+// does not know whether a stick was plugged in before it, or never pulled out;
+// so what another boot has left counts. The name of a report may be that of
+// another device as well: this one must have had the result, too.
+//
+// That the device runs what it was told to install, by this stick, is no news.
+// That it installed something is.
+func (t *teller) repeats(code report.Code, now string) bool {
+	same := func(r state.Result) bool { return r.Code == code.Number }
+	told := fieldOf(t.told, resultLine)
+	switch {
+	case code == report.OK:
+		return false
+	case code == report.UpToDate && told == resultWord(report.OK):
+		same = func(r state.Result) bool { return r.Code == code.Number || r.Code == report.OK.Number }
+	case told != resultWord(code) || sectionOf(t.told, artifactsHead) != sectionOf(now, artifactsHead):
+		return false
+	}
+	boot, _, _ := strings.Cut(fieldOf(now, insertionLine), ",")
+	toldBoot, _, _ := strings.Cut(fieldOf(t.told, insertionLine), ",")
+	if boot == toldBoot && fieldOf(now, insertionLine) != fieldOf(t.told, insertionLine) {
+		return false
+	}
+	return slices.ContainsFunc(t.earlier, same)
+}
+
+func resultWord(c report.Code) string { return fmt.Sprintf("%s (%d)", c.Name, c.Number) }
+
+// fieldOf is what stands in the line of a report that begins with name.
+func fieldOf(text, name string) string {
+	for line := range strings.Lines(text) {
+		if value, ok := strings.CutPrefix(line, name); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
+
+// sectionOf is what stands below head, up to an empty line.
+func sectionOf(text, head string) string {
+	_, rest, _ := strings.Cut(text, "\r\n"+head+"\r\n")
+	section, _, _ := strings.Cut(rest, "\r\n\r\n")
+	return strings.TrimSpace(section)
 }
 
 // reportText is what a report says, in words for whoever holds the stick.
@@ -66,7 +120,7 @@ func (a *agent) reportText(d *device.Device, code report.Code, err error) string
 			fmt.Fprintf(&b, "%-12s %s\r\n", name, report.Printable(value))
 		}
 	}
-	line("Result:", fmt.Sprintf("%s (%d)", code.Name, code.Number))
+	line(resultLine, resultWord(code))
 	line("Meaning:", code.Meaning)
 	line("What to do:", code.Remedy)
 	if err != nil {
@@ -84,7 +138,8 @@ func (a *agent) reportText(d *device.Device, code report.Code, err error) string
 	}
 	line("Program:", "usb-updater "+version)
 	line("Time:", time.Now().UTC().Format(time.RFC3339)+" by the device's clock")
-	b.WriteString("\r\nArtifacts on the stick:\r\n")
+	line(insertionLine, fmt.Sprintf("boot %.8s, disk %d", orNone(d.BootID()), a.tell.stick.Sequence()))
+	b.WriteString("\r\n" + artifactsHead + "\r\n")
 	for _, note := range a.tell.notes {
 		fmt.Fprintf(&b, "  %s\r\n", report.Printable(fmt.Sprintf("%.256s", note)))
 	}

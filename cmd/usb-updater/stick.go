@@ -57,7 +57,7 @@ func (a *agent) openStick(ctx context.Context, p profile) (*mount.Stick, error) 
 	}
 	stick, err := a.mountStick(ctx, opts)
 	if err == nil && a.tell != nil {
-		a.tell.stick = &usedStick{dev: stickName(a.args[0], opts), number: stick.Dev, opts: opts}
+		a.tell.stick = stick
 	}
 	return stick, err
 }

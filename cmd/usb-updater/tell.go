@@ -14,6 +14,7 @@ import (
 	"github.com/usb-updater/usb-updater/internal/device"
 	"github.com/usb-updater/usb-updater/internal/install"
 	"github.com/usb-updater/usb-updater/internal/install/state"
+	"github.com/usb-updater/usb-updater/internal/mount"
 	"github.com/usb-updater/usb-updater/internal/report"
 )
 
@@ -45,12 +46,13 @@ type teller struct {
 	begun bool
 
 	present    func() error // whether the stick is still there; nil if nobody knows
-	stick      *usedStick   // that was opened; nil if none was
+	stick      *mount.Stick // that was opened; nil if none was
+	told       string       // the latest report of this device on the stick
 	notes      []string     // verdicts about candidates
 	wish       *rebootWish
 	remembered bool
-	ended      *report.Code // nil: the end was not told
-	earlier    state.Result // how the run before ended
+	ended      *report.Code   // nil: the end was not told
+	earlier    []state.Result // how the runs before ended
 }
 
 // rebootWish is a reboot that the run asked for. It is the last thing that a
@@ -65,9 +67,7 @@ func (a *agent) speak(d *device.Device) {
 	if a.name == verbRun && len(a.args) > 0 {
 		t.known.BlockDev = a.args[0]
 	}
-	if history, err := state.ReadHistory(d.DataDir(), 1); err == nil && len(history) > 0 {
-		t.earlier = history[0]
-	}
+	t.earlier, _ = state.ReadHistory(d.DataDir(), reportHistory) // without it, reports repeat each other
 	if !a.dryRun {
 		t.ledFor, t.hookIn = d.Agent.LEDTime(), d.Agent.HookTimeout()
 		warn := func(name string, err error) {

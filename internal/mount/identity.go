@@ -110,6 +110,10 @@ func (s *Stick) Check() error {
 	return s.sys.checkIdentity(s.Name, s.Dev, s.id)
 }
 
+// Sequence is the kernel's number of the medium, which tells one insertion from
+// the next of the same boot; 0 for a directory, and before Linux 5.15.
+func (s *Stick) Sequence() uint64 { return s.id.sequence }
+
 // checkIdentity returns [ErrGone] if the device number is not what id says.
 func (s sysfs) checkIdentity(name string, number uint64, id identity) error {
 	now, err := s.identityOf(number)

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -54,14 +55,14 @@ func writeOptions(typ string) (how, bool) {
 	return as, true
 }
 
-// WriteReport leaves a new file with text on a stick, and returns its path below
-// the stick's root: usb-updater/<name>-<n>.txt, with the first free number. No
-// file that is there is changed, and no link is followed. name is cut, and what
-// FAT could not hold is replaced. text is at most [MaxReport] bytes.
+// WriteReport leaves a new file with text on the stick, and returns its path
+// below the stick's root: usb-updater/<name>-<n>.txt, with the first free number.
+// No file that is there is changed, and no link is followed. name is cut, and
+// what FAT could not hold is replaced. text is at most [MaxReport] bytes.
 //
-// dev and opts are as for [Open], and the same sticks are refused. number, if it
-// is not 0, is the device that dev must be: the one that was read. The stick
-// must not be open. It is mounted for this alone, for nobody else to see.
+// The stick must be closed. It is mounted once more, for this alone and for
+// nobody else to see. It must be the one that was opened, and is refused for all
+// that [Open] refuses; [ErrGone] says that it is another one.
 //
 // On the stick, if it is pulled or the power fails, in this order:
 //
@@ -74,32 +75,32 @@ func writeOptions(typ string) (how, bool) {
 // Files that were there are whole in each of them, as far as the file system
 // keeps its own promises. If ctx ends first, WriteReport returns at once; what
 // hangs in the kernel is finished and unmounted when it comes back.
-func WriteReport(ctx context.Context, dev string, number uint64, name, text string, opts Options) (string, error) {
+func (s *Stick) WriteReport(ctx context.Context, name, text string) (string, error) {
 	type result struct {
 		path string
 		err  error
 	}
 	done := make(chan result, 1)
 	go func() {
-		path, err := writeReport(opts.sysfs(), dev, number, name, text, opts)
+		path, err := s.writeReport(name, text)
 		done <- result{path, err}
 	}()
 	select {
 	case r := <-done:
 		if r.err != nil {
-			return "", fmt.Errorf("write report to stick %.64q: %w", dev, r.err)
+			return "", fmt.Errorf("write report to stick %.64q: %w", s.Name, r.err)
 		}
 		return r.path, nil
 	case <-ctx.Done():
-		return "", fmt.Errorf("write report to stick %.64q: %w", dev, context.Cause(ctx))
+		return "", fmt.Errorf("write report to stick %.64q: %w", s.Name, context.Cause(ctx))
 	}
 }
 
-func writeReport(sys sysfs, dev string, number uint64, name, text string, opts Options) (path string, err error) {
+func (s *Stick) writeReport(name, text string) (path string, err error) {
 	if len(text) > MaxReport {
 		return "", fmt.Errorf("%d bytes, more than %d", len(text), MaxReport)
 	}
-	root, mnt, err := openForReport(sys, dev, number, opts)
+	root, mnt, err := s.openForReport()
 	if err != nil {
 		return "", err
 	}
@@ -119,25 +120,24 @@ func writeReport(sys sysfs, dev string, number uint64, name, text string, opts O
 
 // openForReport mounts the stick for writing, or opens the directory that
 // stands in for it.
-func openForReport(sys sysfs, dev string, number uint64, opts Options) (*os.Root, *os.File, error) {
-	if opts.AllowDirectory && strings.Contains(dev, "/") {
-		if info, err := os.Stat(dev); err == nil && info.IsDir() {
-			root, err := os.OpenRoot(dev)
-			return root, nil, err
-		}
+func (s *Stick) openForReport() (*os.Root, *os.File, error) {
+	if s.Dev == 0 {
+		root, err := os.OpenRoot(s.Name)
+		return root, nil, err
 	}
-	blk, err := sys.openDevice(dev)
+	blk, err := s.sys.openDevice(s.dev)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer blk.file.Close() // the mount has its own hold on the device
-	if number != 0 && blk.number != number {
-		return nil, nil, fmt.Errorf("it is device %s now, and was %s", numberString(blk.number), numberString(number))
+	id, err := s.sys.admit(blk, s.opts)
+	if err == nil && id != s.id {
+		err = ErrGone
 	}
-	if err := sys.checkProtected(blk.number, opts.Protected); err != nil {
+	if err != nil {
 		return nil, nil, err
 	}
-	typ, err := allowedType(blk, opts.Types)
+	typ, err := allowedType(blk, s.opts.Types)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -152,11 +152,7 @@ func openForReport(sys sysfs, dev string, number uint64, opts Options) (*os.Root
 	if err := checkJournal(blk.file, typ); err != nil {
 		return nil, nil, err
 	}
-	runDir := opts.RunDir
-	if runDir == "" {
-		runDir = DefaultRunDir
-	}
-	root, mnt, err := attach(blk.file, as, runDir)
+	root, mnt, err := attach(blk.file, as, s.opts.runDir())
 	if err != nil {
 		return nil, nil, fmt.Errorf("mount %s as %s: %w", blk.name, typ, err)
 	}
@@ -230,11 +226,50 @@ func leave(top *os.File, name, text string, step func(string)) (path string, err
 	return reportDir + "/" + file, nil
 }
 
+// LastReport returns the text of the report that WriteReport left last under
+// that name, "" if there is none that can be read. It is what the stick says: at
+// most [MaxReport] bytes of anything.
+func (s *Stick) LastReport(name string) string {
+	top, err := s.root.Open(".")
+	if err != nil {
+		return ""
+	}
+	defer top.Close()
+	dir, err := openAt(top, reportDir, unix.O_DIRECTORY) // no link
+	if err != nil {
+		return ""
+	}
+	defer dir.Close()
+	name = reportName(name)
+	last := 0
+	for ; last < maxReports; last++ {
+		var st unix.Stat_t
+		if unix.Fstatat(int(dir.Fd()), reportFile(name, last+1), &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
+			break
+		}
+	}
+	if last == 0 {
+		return ""
+	}
+	f, err := openAt(dir, reportFile(name, last), 0)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return ""
+	}
+	text, _ := io.ReadAll(io.LimitReader(f, MaxReport)) // half a report is none that says the same
+	return string(text)
+}
+
+func reportFile(name string, n int) string { return fmt.Sprintf("%s-%d.txt", name, n) }
+
 // create makes the file with the first free number.
 func create(dir *os.File, name string) (*os.File, string, error) {
 	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	for n := 1; n <= maxReports; {
-		file := fmt.Sprintf("%s-%d.txt", name, n)
+		file := reportFile(name, n)
 		fd, err := unix.Openat(int(dir.Fd()), file, flags, reportFileMode)
 		switch {
 		case err == nil:

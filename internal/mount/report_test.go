@@ -11,13 +11,41 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/usb-updater/usb-updater/test/sim"
 )
+
+// wasOpen is the stick as it is after it was opened and closed, also one that
+// cannot be mounted.
+func wasOpen(t *testing.T, dev string, opts Options) *Stick {
+	t.Helper()
+	if info, err := os.Stat(dev); err != nil || info.IsDir() {
+		return &Stick{Name: dev, opts: opts}
+	}
+	sys := opts.sysfs()
+	blk, err := sys.openDevice(dev)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer blk.file.Close()
+	id, err := sys.identifyOpen(blk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Stick{Name: blk.name, Dev: blk.number, sys: sys, id: id, dev: dev, opts: opts}
+}
 
 func TestWriteReportToDirectory(t *testing.T) {
 	dir := t.TempDir()
-	opts := Options{AllowDirectory: true}
+	stick, err := Open(t.Context(), dir, Options{AllowDirectory: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stick.Close(); err != nil {
+		t.Fatal(err)
+	}
 	for _, want := range []string{"usb-updater/a_b_-1.txt", "usb-updater/a_b_-2.txt"} {
-		got, err := WriteReport(t.Context(), dir, 0, "a/b\x00", want, opts)
+		got, err := stick.WriteReport(t.Context(), "a/b\x00", want)
 		if err != nil || got != want {
 			t.Fatalf("WriteReport = %q, %v, want %q", got, err, want)
 		}
@@ -27,16 +55,22 @@ func TestWriteReportToDirectory(t *testing.T) {
 			t.Errorf("%s holds %q, %v, want %q", name, b, err, name)
 		}
 	}
-	if _, err := WriteReport(t.Context(), dir, 0, "x", strings.Repeat("x", MaxReport+1), opts); err == nil {
+	if _, err := stick.WriteReport(t.Context(), "x", strings.Repeat("x", MaxReport+1)); err == nil {
 		t.Error("WriteReport took more than MaxReport")
 	}
-	if _, err := WriteReport(t.Context(), dir, 0, "x", "x", Options{}); err == nil {
-		t.Error("WriteReport took a directory without AllowDirectory")
+}
+
+// TestWriteReportStopped: a stick that hangs holds nobody up.
+func TestWriteReportStopped(t *testing.T) {
+	dir := t.TempDir()
+	pipe := filepath.Join(dir, "pipe") // to open it hangs
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := WriteReport(ctx, "/dev/null", 0, "x", "x", Options{}); err == nil {
-		t.Error("WriteReport worked with a context that has ended")
+	if _, err := (&Stick{Name: pipe}).WriteReport(ctx, "x", "x"); !errors.Is(err, context.Canceled) {
+		t.Errorf("WriteReport with a context that has ended: %v, want %v", err, context.Canceled)
 	}
 }
 
@@ -67,13 +101,56 @@ func TestWriteReportTouchesNothingElse(t *testing.T) {
 			if err := errors.Join(os.WriteFile(victim, []byte("precious"), 0o600), tt.make(dir, victim)); err != nil {
 				t.Fatal(err)
 			}
-			got, err := WriteReport(t.Context(), dir, 0, "n", "report", Options{AllowDirectory: true})
+			got, err := wasOpen(t, dir, Options{}).WriteReport(t.Context(), "n", "report")
 			if got != tt.want || (err == nil) != (tt.want != "") {
 				t.Errorf("WriteReport = %q, %v, want %q", got, err, tt.want)
 			}
 			entries, err := os.ReadDir(outside)
 			if b, err2 := os.ReadFile(victim); err != nil || err2 != nil || string(b) != "precious" || len(entries) != 1 {
 				t.Errorf("outside the stick: %q, %v, %v", b, entries, errors.Join(err, err2))
+			}
+		})
+	}
+}
+
+// TestLastReport: what is read back is a file of ours, and no more of it than a
+// report has.
+func TestLastReport(t *testing.T) {
+	long := strings.Repeat("x", MaxReport+1)
+	tests := []struct {
+		name string
+		make func(dir string) error // makes what is in the directory of reports
+		want string
+	}{
+		{"none", func(string) error { return nil }, ""},
+		{"the latest", func(dir string) error {
+			return errors.Join(os.WriteFile(dir+"/n-1.txt", []byte("one"), 0o600), os.WriteFile(dir+"/n-2.txt", []byte("two"), 0o600))
+		}, "two"},
+		{"of another device", func(dir string) error { return os.WriteFile(dir+"/m-1.txt", []byte("one"), 0o600) }, ""},
+		{"too long", func(dir string) error { return os.WriteFile(dir+"/n-1.txt", []byte(long), 0o600) }, long[:MaxReport]},
+		{"link", func(dir string) error {
+			return errors.Join(os.WriteFile(dir+"/secret", []byte("secret"), 0o600), os.Symlink("secret", dir+"/n-1.txt"))
+		}, ""},
+		{"pipe", func(dir string) error { return unix.Mkfifo(dir+"/n-1.txt", 0o600) }, ""},
+		{"directory", func(dir string) error { return os.Mkdir(dir+"/n-1.txt", 0o700) }, ""},
+		{"directory of reports is a link", func(dir string) error {
+			return errors.Join(os.WriteFile(dir+"/n-1.txt", []byte("one"), 0o600), os.Rename(dir, dir+"2"), os.Symlink("usb-updater2", dir))
+		}, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			reports := filepath.Join(dir, reportDir)
+			if err := errors.Join(os.Mkdir(reports, 0o700), tt.make(reports)); err != nil {
+				t.Fatal(err)
+			}
+			stick, err := Open(t.Context(), dir, Options{AllowDirectory: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer stick.Close()
+			if got := stick.LastReport("n"); got != tt.want {
+				t.Errorf("LastReport = %.20q (%d bytes), want %.20q", got, len(got), tt.want)
 			}
 		})
 	}
@@ -86,8 +163,11 @@ func TestWriteReportFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer top.Close()
-	for range maxReports {
-		if _, err := leave(top, "n", "", func(string) {}); err != nil {
+	if err := os.Mkdir(filepath.Join(dir, reportDir), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for n := range maxReports {
+		if err := os.WriteFile(filepath.Join(dir, reportDir, reportFile("n", n+1)), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -108,7 +188,8 @@ func TestWriteReportToDevice(t *testing.T) {
 	needRoot(t)
 	image := reportStick(t)
 	dev, number := loop(t, image)
-	got, err := WriteReport(t.Context(), dev, number, "board", "text", Options{})
+	stick := wasOpen(t, dev, Options{})
+	got, err := stick.WriteReport(t.Context(), "board", "text")
 	if want := "usb-updater/board-1.txt"; err != nil || got != want {
 		t.Fatalf("WriteReport = %q, %v, want %q", got, err, want)
 	}
@@ -119,24 +200,33 @@ func TestWriteReportToDevice(t *testing.T) {
 		t.Errorf("the mount is visible: %q", found)
 	}
 	checkStick(t, image, got, "text")
-	if _, err := WriteReport(t.Context(), dev, number+1, "board", "text", Options{}); err == nil {
-		t.Error("WriteReport took another device than the one that was read")
-	}
-	if _, err := WriteReport(t.Context(), dev, number, "board", "text", Options{Protected: []uint64{number}}); !errors.Is(err, ErrProtected) {
-		t.Errorf("WriteReport: %v, want %v", err, ErrProtected)
-	}
-	if _, err := WriteReport(t.Context(), dev, number, "board", "text", Options{Types: []string{"vfat"}}); !errors.Is(err, ErrTypeNotAllowed) {
-		t.Errorf("WriteReport: %v, want %v", err, ErrTypeNotAllowed)
-	}
 	s, err := Open(t.Context(), dev, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := WriteReport(t.Context(), dev, number, "board", "text", Options{}); !errors.Is(err, unix.EBUSY) {
+	if got, err := stick.WriteReport(t.Context(), "board", "text"); !errors.Is(err, unix.EBUSY) {
 		t.Errorf("WriteReport to an open stick = %q, %v, want %v", got, err, unix.EBUSY)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestWriteReportToAnotherStick: what has the name and the number of the stick
+// that was read is not written, if it is another one.
+func TestWriteReportToAnotherStick(t *testing.T) {
+	needRoot(t)
+	image := reportStick(t)
+	dev, _ := loop(t, image, "--read-only") // whose medium can be changed
+	stick := wasOpen(t, dev, Options{})
+	if stick.id.sequence == 0 {
+		t.Skip("the kernel does not number media")
+	}
+	if err := sim.ChangeMedium(dev, image, t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := stick.WriteReport(t.Context(), "board", "text"); !errors.Is(err, ErrGone) {
+		t.Errorf("WriteReport to another medium = %q, %v, want %v", got, err, ErrGone)
 	}
 }
 
@@ -178,20 +268,28 @@ func TestWriteReportRefuses(t *testing.T) {
 	tests := []struct {
 		name, image string
 		flags       []string
+		opts        func(number uint64) Options
 		want        error
 	}{
-		{"read-only device", reportStick(t), []string{"--read-only"}, ErrReadOnly},
-		{"iso9660", iso, nil, ErrReadOnly},
-		{"journal to replay", unclean, nil, ErrUnclean},
+		{"read-only device", reportStick(t), []string{"--read-only"}, nil, ErrReadOnly},
+		{"iso9660", iso, nil, nil, ErrReadOnly},
+		{"journal to replay", unclean, nil, nil, ErrUnclean},
+		{"protected", reportStick(t), nil, func(n uint64) Options { return Options{Protected: []uint64{n}} }, ErrProtected},
+		{"bus", reportStick(t), nil, func(uint64) Options { return Options{Buses: []string{"usb"}} }, ErrBus},
+		{"type", reportStick(t), nil, func(uint64) Options { return Options{Types: []string{"vfat"}} }, ErrTypeNotAllowed},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			dev, _ := loop(t, tt.image, tt.flags...)
+			dev, number := loop(t, tt.image, tt.flags...)
 			before, err := os.ReadFile(tt.image)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got, err := WriteReport(t.Context(), dev, 0, "board", "text", Options{}); !errors.Is(err, tt.want) {
+			stick := wasOpen(t, dev, Options{})
+			if tt.opts != nil {
+				stick.opts = tt.opts(number)
+			}
+			if got, err := stick.WriteReport(t.Context(), "board", "text"); !errors.Is(err, tt.want) {
 				t.Errorf("WriteReport = %q, %v, want %v", got, err, tt.want)
 			}
 			if after, err := os.ReadFile(tt.image); err != nil || string(after) != string(before) {
@@ -207,7 +305,7 @@ func TestWriteReportPowerCut(t *testing.T) {
 	needRoot(t)
 	image := reportStick(t)
 	dev, _ := loop(t, image)
-	root, mnt, err := openForReport("/sys", dev, 0, Options{})
+	root, mnt, err := wasOpen(t, dev, Options{}).openForReport()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -62,6 +62,8 @@ type Options struct {
 
 func (o Options) sysfs() sysfs { return sysfs(cmp.Or(o.Sysfs, "/sys")) }
 
+func (o Options) runDir() string { return cmp.Or(o.RunDir, DefaultRunDir) }
+
 // Stick is an open stick. It must be closed. It is not safe for concurrent use.
 type Stick struct {
 	// Name is the kernel's name of the device (sda1), or the path of a directory.
@@ -75,6 +77,8 @@ type Stick struct {
 	mnt  *os.File // holds the detached mount; nil where root alone does
 	sys  sysfs
 	id   identity // what it was when it was opened
+	dev  string   // how it was asked for
+	opts Options
 }
 
 // Open opens the stick dev read-only.
@@ -131,13 +135,7 @@ func open(sys sysfs, dev string, opts Options) (*Stick, error) {
 	}
 	// The mount has its own hold on the device.
 	defer blk.file.Close()
-	if err := sys.checkProtected(blk.number, opts.Protected); err != nil {
-		return nil, err
-	}
-	if err := sys.checkSource(blk.number, opts.Buses, opts.AllowComposite); err != nil {
-		return nil, fmt.Errorf("%s: %w", blk.name, err)
-	}
-	id, err := sys.identifyOpen(blk)
+	id, err := sys.admit(blk, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -145,15 +143,23 @@ func open(sys sysfs, dev string, opts Options) (*Stick, error) {
 	if err != nil {
 		return nil, err
 	}
-	runDir := opts.RunDir
-	if runDir == "" {
-		runDir = DefaultRunDir
-	}
-	root, mnt, err := attach(blk.file, readOnly(typ), runDir)
+	root, mnt, err := attach(blk.file, readOnly(typ), opts.runDir())
 	if err != nil {
 		return nil, fmt.Errorf("mount %s as %s: %w", blk.name, typ, err)
 	}
-	return &Stick{Name: blk.name, Dev: blk.number, Type: typ, root: root, mnt: mnt, sys: sys, id: id}, nil
+	return &Stick{Name: blk.name, Dev: blk.number, Type: typ, root: root, mnt: mnt, sys: sys, id: id, dev: dev, opts: opts}, nil
+}
+
+// admit tells whether a block device may be a stick, before anything of it is
+// read, and which one it is.
+func (s sysfs) admit(blk *blockDevice, opts Options) (identity, error) {
+	if err := s.checkProtected(blk.number, opts.Protected); err != nil {
+		return identity{}, err
+	}
+	if err := s.checkSource(blk.number, opts.Buses, opts.AllowComposite); err != nil {
+		return identity{}, fmt.Errorf("%s: %w", blk.name, err)
+	}
+	return s.identifyOpen(blk)
 }
 
 // Adopt makes a Stick of the root directory of one that is open already, in
