@@ -31,7 +31,7 @@ var codes = []struct {
 	{report.StickComposite, []error{mount.ErrComposite}},
 	{report.StickNotAllowed, []error{mount.ErrBus, mount.ErrProtected}},
 	{report.TooManySticks, []error{errTooMany}},
-	{report.Inhibited, []error{gate.ErrLocked}},
+	{report.Inhibited, []error{gate.ErrLocked, errHeldOff}},
 	{report.LowBattery, []error{gate.ErrLowBattery}},
 	{report.NotConfirmed, []error{gate.ErrNotConfirmed}},
 	{report.Pending, []error{install.ErrInProgress, install.ErrNotRebooted}},

@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -13,6 +16,9 @@ import (
 )
 
 const (
+	// noRunsFile keeps runs from starting while it is in the run directory. The
+	// unit asks for it, too, so that no process is started.
+	noRunsFile = "inhibit"
 	// inhibitFile is the lock of the owner's programs, in the run directory.
 	inhibitFile = "inhibit.lock"
 	// confirmFile agrees to an update, in the run directory.
@@ -20,6 +26,22 @@ const (
 	// powerDir is where the kernel shows batteries.
 	powerDir = "/sys/class/power_supply"
 )
+
+// errHeldOff means that somebody wants no run to start.
+var errHeldOff = errors.New("updates are held off")
+
+// heldOff tells whether a run may start. What cannot be looked up holds it off.
+func heldOff(d *device.Device) error {
+	path := filepath.Join(d.RunDir(), noRunsFile)
+	switch _, err := os.Lstat(path); {
+	case err == nil:
+		return fmt.Errorf("%w: %s is there", errHeldOff, path)
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	default:
+		return fmt.Errorf("%w: %w", errHeldOff, err)
+	}
+}
 
 // holds are what an install keeps away from the device while it works.
 type holds []io.Closer

@@ -26,6 +26,9 @@ func (a *agent) update(ctx context.Context) (report.Code, error) {
 	if err != nil {
 		return report.ConfigFailed, err
 	}
+	if err := heldOff(d); err != nil {
+		return report.Inhibited, err
+	}
 	code, err := a.inQueue(ctx, d, func() (code report.Code, err error) {
 		return a.withEngine(ctx, d, func(e *install.Engine, store *state.Store) (report.Code, error) {
 			return a.updateWith(ctx, d, e, store)

@@ -1,9 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/usb-updater/usb-updater/internal/artifact"
+	"github.com/usb-updater/usb-updater/internal/device"
 	"github.com/usb-updater/usb-updater/internal/mount"
 	"github.com/usb-updater/usb-updater/internal/report"
 	"github.com/usb-updater/usb-updater/internal/watch"
@@ -183,5 +188,58 @@ func TestWatchGoesOn(t *testing.T) {
 		if code != tt.code || !errors.Is(err, tt.want) {
 			t.Errorf("%s: watch ended with %s, %v, want %s, %v", tt.name, code.Name, err, tt.code.Name, tt.want)
 		}
+	}
+}
+
+// TestHeldOffIsToldOnce: until it is not any more.
+func TestHeldOffIsToldOnce(t *testing.T) {
+	root := t.TempDir()
+	d, err := device.Open(device.Options{Root: root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(d.RunDir(), noRunsFile)
+	if err := os.MkdirAll(d.RunDir(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	a := quietAgent()
+	a.log = report.NewLogger(&log, "usb-updater", zerolog.InfoLevel)
+	held := a.whileHeldOff(d)
+	asks := func(want bool) {
+		t.Helper()
+		for range 3 {
+			if got := held(); got != want {
+				t.Errorf("held off: %v, want %v", got, want)
+			}
+		}
+	}
+	asks(false)
+	for range 2 {
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		asks(true)
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		asks(false)
+	}
+	if n := strings.Count(log.String(), path+" is there"); n != 2 {
+		t.Errorf("it was told %d times, want 2:\n%s", n, log.String())
+	}
+}
+
+// TestHeldOffInDoubt: what cannot be looked up holds a run off.
+func TestHeldOffInDoubt(t *testing.T) {
+	d, err := device.Open(device.Options{Root: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.MkdirAll(filepath.Dir(d.RunDir()), 0o700), os.WriteFile(d.RunDir(), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if err := heldOff(d); codeOf(err, report.OK) != report.Inhibited {
+		t.Errorf("heldOff without a run directory = %v, want %s", err, report.Inhibited.Name)
 	}
 }

@@ -16,6 +16,9 @@ func (a *agent) scan(ctx context.Context) (report.Code, error) {
 	if err != nil {
 		return report.ConfigFailed, err
 	}
+	if err := heldOff(d); err != nil {
+		return report.Inhibited, err
+	}
 	found, err := watch.Scan(d.Path("/sys"))
 	if err != nil {
 		return report.Failed, err
@@ -57,6 +60,10 @@ func (a *agent) runForAll(ctx context.Context, devices []watch.Device, run func(
 // rule starts a unit. It goes on until it is told to stop; the reboot for an
 // update is one way to do so.
 func (a *agent) watch(ctx context.Context) (report.Code, error) {
+	d, err := device.Open(a.opts)
+	if err != nil {
+		return report.ConfigFailed, err
+	}
 	listener, err := watch.Listen(ctx)
 	if err != nil {
 		return report.Failed, err
@@ -64,10 +71,32 @@ func (a *agent) watch(ctx context.Context) (report.Code, error) {
 	defer listener.Close() // nothing is written
 	// Sticks that came before the listener. Each one was told; that there is
 	// none is no news.
-	if code, err := a.scan(ctx); err != nil && !code.Quiet() && ctx.Err() == nil {
-		return code, err
+	held := a.whileHeldOff(d)
+	if !held() {
+		if code, err := a.scan(ctx); err != nil && !code.Quiet() && ctx.Err() == nil {
+			return code, err
+		}
 	}
-	return a.watchEvents(ctx, listener.Next, a.runFor)
+	return a.watchEvents(ctx, listener.Next, func(ctx context.Context, dev watch.Device) report.Code {
+		if held() {
+			return report.Inhibited
+		}
+		return a.runFor(ctx, dev)
+	})
+}
+
+// whileHeldOff returns a function that asks whether runs are held off, and says
+// so once until they are not any more: each partition of each stick asks.
+func (a *agent) whileHeldOff(d *device.Device) func() bool {
+	told := false
+	return func() bool {
+		err := heldOff(d)
+		if err != nil && !told {
+			a.log.Warn().Err(err).Msg("sticks are not looked at")
+		}
+		told = err != nil
+		return told
+	}
 }
 
 // watchEvents runs for each event of next until ctx ends.

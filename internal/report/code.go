@@ -39,7 +39,7 @@ var (
 	ModuleFailed        = Code{46, "module-failed", "An update module failed, or was interrupted. It rolled back, if it can.", "Read which module failed, and what it printed; install a corrected release."}
 	Busy                = Code{44, "busy", "Another update operation is running.", "Wait for it."}
 	ManagedClient       = Code{47, "managed-client", "A Mender client in managed mode runs on this device, and may write the same slot. Nothing was written.", "Stop its service, mender-client or mender-updated, and disable it; or update from its server only."}
-	Inhibited           = Code{60, "inhibited", "A program of this device holds the lock against updates.", "Wait until it is done, and plug the stick in again."}
+	Inhibited           = Code{60, "inhibited", "A program of this device holds off updates, with the lock or the file for that.", "Wait until it is done, and plug the stick in again."}
 	LowBattery          = Code{61, "low-battery", "The battery may not last until the update is done.", "Connect the power supply, and plug the stick in again."}
 	NotConfirmed        = Code{62, "not-confirmed", "Nobody agreed to the update in time. Nothing was written.", "Plug the stick in again, and agree."}
 	HealthFailed        = Code{50, "health-failed", "The new system failed its health check and was rolled back.", "Read which check failed; install a corrected release."}
