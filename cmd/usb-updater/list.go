@@ -3,13 +3,15 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/usb-updater/usb-updater/internal/device"
-	"github.com/usb-updater/usb-updater/internal/mount"
+	"github.com/usb-updater/usb-updater/internal/install"
+	"github.com/usb-updater/usb-updater/internal/install/state"
 	"github.com/usb-updater/usb-updater/internal/report"
 )
 
@@ -32,8 +34,7 @@ type listed struct {
 	Reason  string `json:"reason"`
 }
 
-// list explains what run would do. It needs neither the boot environment nor
-// a lock, and writes nothing.
+// list explains what run would do. It takes no lock, and writes nothing.
 func (a *agent) list(ctx context.Context) (report.Code, error) {
 	d, err := device.Open(a.opts)
 	if err != nil {
@@ -47,10 +48,9 @@ func (a *agent) list(ctx context.Context) (report.Code, error) {
 	if err != nil {
 		return report.ConfigFailed, err
 	}
-	opts := mount.Options{Types: d.Agent.FileSystems, RunDir: d.RunDir(), AllowDirectory: true}
-	stick, err := a.mountStick(ctx, opts)
+	stick, err := a.openStick(ctx, self, true)
 	if err != nil {
-		return report.StickFailed, err
+		return codeOf(err, report.StickFailed), err
 	}
 	defer stick.Close() // its private mount ends with the process at the latest
 	found, err := a.candidates(ctx, self, stick)
@@ -58,6 +58,7 @@ func (a *agent) list(ctx context.Context) (report.Code, error) {
 		return codeOf(err, report.StickFailed), err
 	}
 	decision := decide(self, found)
+	code, obstacle := a.obstacle(ctx, d)
 
 	var out listing
 	out.Device.Type, out.Device.Name, out.Device.Version = self.deviceType, self.name, self.record.Provides["rootfs-image.version"]
@@ -68,6 +69,9 @@ func (a *agent) list(ctx context.Context) (report.Code, error) {
 		if c.header != nil {
 			out.Artifacts[i].Name, out.Artifacts[i].Version = c.header.Name, c.header.Provides["rootfs-image.version"]
 		}
+		if x := &out.Artifacts[i]; x.Chosen && obstacle != nil {
+			x.Chosen, x.Rule, x.Reason = false, code.Name, oneLine(obstacle)
+		}
 	}
 	if a.json {
 		return report.OK, a.printJSON(out)
@@ -75,6 +79,38 @@ func (a *agent) list(ctx context.Context) (report.Code, error) {
 	a.printListing(out)
 	return report.OK, nil
 }
+
+// obstacle is why run would not come as far as to look at a stick, with the code
+// that it would end with.
+func (a *agent) obstacle(ctx context.Context, d *device.Device) (report.Code, error) {
+	if err := heldOff(d); err != nil {
+		return report.Inhibited, err
+	}
+	e, err := d.Engine(asItIs{d})
+	if err != nil {
+		return codeOf(err, report.BootEnvFailed), err
+	}
+	action, _, err := e.Inspect(ctx)
+	switch {
+	case err != nil:
+		return codeOf(err, report.BootEnvFailed), err
+	case action == install.ActionRefuse:
+		return report.BootEnvFailed, install.ErrInconsistent
+	case action == install.ActionNone || action == install.ActionFail || action == install.ActionFinish: // run closes it
+		return report.OK, nil
+	default:
+		return report.Pending, errors.New("an update is not closed yet: " + action.String())
+	}
+}
+
+// asItIs is the record of updates as it is now, for one who does not lock it.
+type asItIs struct{ *device.Device }
+
+// Load reads the record.
+func (r asItIs) Load() (state.Record, error) { return state.Read(r.DataDir()) }
+
+// Save refuses.
+func (asItIs) Save(state.Record) error { return errors.New("the record is read only here") }
 
 // printJSON prints a document that is as safe for a terminal as it is for a
 // program: the names in it may be a stick's.

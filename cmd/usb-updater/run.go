@@ -63,7 +63,7 @@ func (a *agent) updateWith(ctx context.Context, d *device.Device, e *install.Eng
 	if err != nil {
 		return report.ConfigFailed, err
 	}
-	stick, err := a.openStick(ctx, self)
+	stick, err := a.openStick(ctx, self, false)
 	if err != nil {
 		return codeOf(err, report.StickFailed), err
 	}

@@ -34,26 +34,30 @@ var errTooMany = fmt.Errorf("more than %d disks, or %d partitions of one, are pl
 
 // openStick opens the block device for reading. It must be on a bus that is
 // allowed, and nothing but storage; the device's own disks are never a stick.
-// One that is not ready yet gets some time.
-func (a *agent) openStick(ctx context.Context, p profile) (*mount.Stick, error) {
+// One that is not ready yet gets some time. A directory may stand in for a stick
+// on a simulated device, and where directory says so.
+func (a *agent) openStick(ctx context.Context, p profile, directory bool) (*mount.Stick, error) {
 	opts := mount.Options{
 		Types:          p.device.Agent.FileSystems,
 		RunDir:         p.device.RunDir(),
-		AllowDirectory: p.device.Simulated(),
+		AllowDirectory: directory || p.device.Simulated(),
 		AllowComposite: p.device.Agent.AllowComposite,
 	}
+	described := false
 	if sys := p.device.Path("/sys"); !p.device.Simulated() || describesDisks(sys) {
 		var err error
 		if opts.Protected, err = p.device.OwnStorage(p.slots); err != nil {
 			return nil, err
 		}
-		opts.Sysfs, opts.Buses = sys, p.device.Agent.Buses
-		if err := withinLimit(a.args[0], sys); err != nil {
-			return nil, err
-		}
+		opts.Sysfs, opts.Buses, described = sys, p.device.Agent.Buses, true
 	}
 	if a.tell != nil { // what is no stick is told by what opens it
 		a.tell.present, _ = mount.Presence(stickName(a.args[0], opts), opts)
+	}
+	if described {
+		if err := withinLimit(a.args[0], opts.Sysfs); err != nil {
+			return nil, err
+		}
 	}
 	stick, err := a.mountStick(ctx, opts)
 	if err == nil && a.tell != nil {

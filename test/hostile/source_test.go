@@ -101,8 +101,13 @@ func TestDefenseD10Sources(t *testing.T) {
 			}
 			r.plugged(t, m.loop, above)
 			before := r.snapshot(t)
+			_, end := r.agent(t, "list", m.loop)
+			listed := end()
 			o := r.run(t, m.loop)
 			o.oneOf(t, tt.want)
+			if listed.code != o.code || !strings.Contains(listed.log, tt.says) {
+				t.Errorf("list = %d, want %d with %q:\n%s", listed.code, o.code, tt.says, listed.log)
+			}
 			if !strings.Contains(o.log, tt.says) {
 				t.Errorf("the log lacks %q:\n%s", tt.says, o.log)
 			}
@@ -116,7 +121,7 @@ func TestDefenseD10Sources(t *testing.T) {
 			if history := r.history(t); strings.Count(history, "\n") != 1 || !strings.Contains(history, `"result":"`+tt.want+`"`) {
 				t.Errorf("history, want one line with %s:\n%s", tt.want, history)
 			}
-			_, end := r.agent(t, "status")
+			_, end = r.agent(t, "status")
 			if o := end(); !strings.Contains(o.out, tt.want) {
 				t.Errorf("status does not tell %s:\n%s", tt.want, o.out)
 			}
