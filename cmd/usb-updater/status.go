@@ -195,11 +195,12 @@ func (s *deviceStatus) slots(r state.Record, running string, booted bootenv.Slot
 	s.Slot = booted.String()
 	holds := map[string]string{s.Slot: s.Artifact}
 	if p := r.Pending; p != nil && p.Slotted() {
-		holds = map[string]string{s.Slot: running} // what it says itself
+		holds = map[string]string{}
 		if p.TargetSlot != "" {
 			holds[p.TargetSlot] = p.ArtifactName
 			holds[p.OriginalSlot] = r.ArtifactName
 		}
+		holds[s.Slot] = cmp.Or(holds[s.Slot], running) // what it says itself
 	}
 	for i, device := range []string{nameA, nameB} {
 		name := bootenv.Slot(i).String()

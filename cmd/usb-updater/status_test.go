@@ -30,6 +30,7 @@ func TestStatusGolden(t *testing.T) {
 			ArtifactName: "release-3", PayloadTypes: []string{"rootfs-image"}, OriginalSlot: "A", TargetSlot: "B",
 		},
 	}
+	first := state.Record{Pending: trial.Pending} // no update has ever been committed
 	foreign := state.Record{Pending: &state.Pending{ArtifactName: "release-9"}}
 	module := state.Record{
 		ArtifactName: "release-2",
@@ -45,6 +46,7 @@ func TestStatusGolden(t *testing.T) {
 		{"committed", committed, bootenv.B, bootStatus{Loader: "uboot", Phase: "steady", Next: "B", Default: "B"}, []state.Result{*committed.Result}},
 		{"trial", trial, bootenv.B, bootStatus{Loader: "uboot", Phase: "trial", Next: "A", Default: "A"}, nil},
 		{"armed", trial, bootenv.A, bootStatus{Loader: "uboot", Phase: "armed", Next: "B", Default: "A"}, nil},
+		{"first update, armed", first, bootenv.A, bootStatus{Loader: "uboot", Phase: "armed", Next: "B", Default: "A"}, nil},
 		{"foreign", foreign, bootenv.A, bootStatus{Error: "boot loader: not found"}, nil},
 		{"module", module, bootenv.A, bootStatus{Loader: "uboot", Phase: "steady", Next: "A", Default: "A"}, nil},
 	}
