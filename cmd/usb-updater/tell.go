@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,7 +28,6 @@ const (
 	closeLimit  = time.Second
 	// maxErrorLines bounds what one error may put into the log.
 	maxErrorLines = 32
-	runDirMode    = 0o755 // programs that follow a run must get to its socket
 	verbRun       = "run"
 	verbBootCheck = "boot-check"
 )
@@ -86,10 +85,7 @@ func sinks(d *device.Device, lit *atomic.Bool) []report.Named {
 	out := []report.Named{{Name: "status", Sink: report.NewStatus()}}
 	if c.ProgressSocket {
 		out = append(out, report.Named{Name: "socket", Sink: report.Lazy(func(context.Context) (report.Sink, error) {
-			if err := os.MkdirAll(d.RunDir(), runDirMode); err != nil {
-				return nil, err
-			}
-			return report.ListenSocket(d.RunDir()+"/"+report.SocketName, c.ProgressGroup)
+			return report.ListenSocket(filepath.Join(d.RunDir(), report.SocketName))
 		})})
 	}
 	if c.LED != "" {

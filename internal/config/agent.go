@@ -82,8 +82,6 @@ type Agent struct {
 	Console bool
 	// ProgressSocket lets programs follow a run at a Unix socket.
 	ProgressSocket bool
-	// ProgressGroup is the group that may; "" is root's.
-	ProgressGroup string
 	// Hook is a program that is called for each event; "" is none.
 	Hook string
 	// HookTimeoutSeconds bounds each of its calls.

@@ -7,14 +7,13 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"os/user"
-	"strconv"
+	"path/filepath"
 	"sync"
 	"time"
 )
 
-// SocketName is the name of the progress socket in the run directory.
-const SocketName = "progress.sock"
+// SocketName is the progress socket's path in the run directory.
+const SocketName = "progress/socket"
 
 const (
 	// MaxClients is how many programs may listen at a time. Further ones are
@@ -25,6 +24,7 @@ const (
 	// a client that has stopped reading gets here.
 	clientTimeout = 100 * time.Millisecond
 	socketMode    = 0o660
+	socketDirMode = 0o755
 )
 
 // Socket is a [Sink] that writes each event as a line of JSON to all programs
@@ -40,11 +40,15 @@ type Socket struct {
 	closed  bool
 }
 
-// ListenSocket makes the socket at path. Its mode is 0660, and it belongs to
-// group, unless that is "". A socket that is there from a run that was killed
-// is replaced: only one run at a time may call this. The directory must be
-// there. The caller closes the socket.
-func ListenSocket(path, group string) (*Socket, error) {
+// ListenSocket makes the socket at path, with mode 0660. It takes the group of
+// its directory, if that has the set-group-ID bit: this needs no right to give
+// files away. A directory that is not there is made, for root. A socket that is
+// there from a run that was killed is replaced: only one run at a time may call
+// this. The caller closes the socket.
+func ListenSocket(path string) (*Socket, error) {
+	if err := os.MkdirAll(filepath.Dir(path), socketDirMode); err != nil {
+		return nil, fmt.Errorf("progress socket: %w", err)
+	}
 	if err := removeSocket(path); err != nil {
 		return nil, fmt.Errorf("progress socket %s: %w", path, err)
 	}
@@ -52,7 +56,7 @@ func ListenSocket(path, group string) (*Socket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("progress socket: %w", err)
 	}
-	if err := share(path, group); err != nil {
+	if err := os.Chmod(path, socketMode); err != nil { // until then it is what the process's mask allows
 		return nil, errors.Join(fmt.Errorf("progress socket %s: %w", path, err), listener.Close())
 	}
 	s := &Socket{listener: listener, accepted: make(chan struct{}), clients: map[*net.UnixConn]bool{}}
@@ -73,25 +77,6 @@ func removeSocket(path string) error {
 		return errors.New("there is something that is no socket")
 	}
 	return os.Remove(path)
-}
-
-// share lets the group connect. The group comes first: until then the mode is
-// what the process's mask allows.
-func share(path, group string) error {
-	if group != "" {
-		g, err := user.LookupGroup(group)
-		if err != nil {
-			return err
-		}
-		id, err := strconv.Atoi(g.Gid)
-		if err != nil {
-			return fmt.Errorf("group %.64q: %w", group, err)
-		}
-		if err := os.Chown(path, -1, id); err != nil {
-			return err
-		}
-	}
-	return os.Chmod(path, socketMode)
 }
 
 func (s *Socket) accept() {
