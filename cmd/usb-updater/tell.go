@@ -101,6 +101,9 @@ func sinks(d *device.Device, lit *atomic.Bool) []report.Named {
 	if c.Console {
 		out = append(out, report.Named{Name: "console", Sink: report.NewConsole(d.Path("/dev/console"))})
 	}
+	if c.Plymouth && !d.Simulated() { // there it would be the one of this machine
+		out = append(out, report.Named{Name: "plymouth", Sink: report.NewPlymouth(report.PlymouthAddress)})
+	}
 	if c.Hook != "" {
 		out = append(out, report.Named{Name: "hook", Sink: report.NewHook(d.Path(c.Hook), c.HookTimeout())})
 	}

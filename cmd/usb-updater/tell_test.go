@@ -17,6 +17,8 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/usb-updater/usb-updater/internal/artifact/artifacttest"
+	"github.com/usb-updater/usb-updater/internal/config"
+	"github.com/usb-updater/usb-updater/internal/device"
 	"github.com/usb-updater/usb-updater/internal/install"
 	"github.com/usb-updater/usb-updater/internal/mount"
 	"github.com/usb-updater/usb-updater/internal/report"
@@ -200,6 +202,25 @@ func TestLightEndsWithTheStick(t *testing.T) {
 				t.Errorf("it was shown for %v and given back: %v; want %v and true", took, light.closed.Load(), tt.atLeast)
 			}
 		})
+	}
+}
+
+// TestSinksThatAreAskedFor: a simulated device does not write on the screen of
+// the machine that it is simulated on.
+func TestSinksThatAreAskedFor(t *testing.T) {
+	for root, want := range map[string]string{"/": "status console plymouth", t.TempDir(): "status console"} {
+		d, err := device.Open(device.Options{Root: root})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Agent = config.Agent{Console: true, Plymouth: true}
+		var names []string
+		for _, s := range sinks(d, &atomic.Bool{}) {
+			names = append(names, s.Name)
+		}
+		if got := strings.Join(names, " "); got != want {
+			t.Errorf("with the root %s, those that hear of a run are %q, want %q", root, got, want)
+		}
 	}
 }
 

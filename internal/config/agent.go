@@ -80,6 +80,8 @@ type Agent struct {
 	LEDSeconds int
 	// Console writes a line for each event to /dev/console.
 	Console bool
+	// Plymouth shows each event on the boot screen.
+	Plymouth bool
 	// ProgressSocket lets programs follow a run at a Unix socket.
 	ProgressSocket bool
 	// Hook is a program that is called for each event; "" is none.
