@@ -30,7 +30,7 @@ func (a *agent) notePlugged(d *device.Device) {
 	}
 	path := filepath.Join(d.RunDir(), pluggedFile)
 	if err == nil {
-		err = os.MkdirAll(d.RunDir(), runDirMode)
+		err = os.MkdirAll(d.RunDir(), 0o755)
 	}
 	if err == nil {
 		err = atomicfile.Write(path, []byte(strings.Join(append(names, ""), "\n")), 0o600)
