@@ -92,9 +92,6 @@ func (a *agent) status(ctx context.Context) (report.Code, error) {
 		return report.ConfigFailed, err
 	}
 	s, code, err := a.look(ctx, d)
-	if err != nil && code != report.BootEnvFailed && !errors.Is(err, state.ErrStateVersion) {
-		return code, err
-	}
 	if a.json {
 		return code, errors.Join(err, a.printJSON(s))
 	}
@@ -102,61 +99,48 @@ func (a *agent) status(ctx context.Context) (report.Code, error) {
 	return code, err
 }
 
-// look reads all that status shows.
-func (a *agent) look(ctx context.Context, d *device.Device) (deviceStatus, report.Code, error) {
-	s := deviceStatus{Version: statusVersion}
-	record, err := state.Read(d.DataDir())
-	if errors.Is(err, state.ErrStateVersion) { // all but that is known
-		s.PendingUpdate = &pendingStatus{State: unknownState}
-		rest, code, restErr := a.lookAt(ctx, d, s, record)
-		if restErr == nil {
-			code = report.StateFailed
+// look reads all that status shows. What cannot be read is left out; the code is
+// that of the first error.
+func (a *agent) look(ctx context.Context, d *device.Device) (s deviceStatus, code report.Code, err error) {
+	s, code = deviceStatus{Version: statusVersion}, report.OK
+	missing := func(c report.Code, e error) {
+		if e != nil && err == nil {
+			code = c
 		}
-		return rest, code, errors.Join(err, restErr)
+		err = errors.Join(err, e)
 	}
-	if err != nil {
-		return s, report.StateFailed, err
-	}
-	return a.lookAt(ctx, d, s, record)
-}
-
-// lookAt is look with the record.
-func (a *agent) lookAt(ctx context.Context, d *device.Device, s deviceStatus, record state.Record) (deviceStatus, report.Code, error) {
-	var err error
-	if s.Type, err = d.Type(); err != nil {
-		return s, report.ConfigFailed, err
-	}
-	running, err := d.RunningName()
-	if err != nil {
-		return s, report.ConfigFailed, err
-	}
+	record, recordErr := state.Read(d.DataDir()) // of a damaged one what is left
+	missing(report.StateFailed, recordErr)
+	var e error
+	s.Type, e = d.Type()
+	missing(report.ConfigFailed, e)
+	running, e := d.RunningName()
+	missing(report.ConfigFailed, e)
 	s.record(record, running)
-	history, err := state.ReadHistory(d.DataDir(), max(a.history, 1))
-	if err != nil {
-		return s, report.StateFailed, err
+	if errors.Is(recordErr, state.ErrStateVersion) {
+		s.PendingUpdate = &pendingStatus{State: unknownState}
 	}
+	history, e := state.ReadHistory(d.DataDir(), max(a.history, 1))
+	missing(report.StateFailed, e)
 	if n := len(history); n > 0 {
 		s.Run = &history[n-1]
 	}
 	if a.history > 0 {
 		s.History = history
 	}
-	slots, err := d.Slots()
-	if errors.Is(err, config.ErrNoSlots) { // update modules only
-		return s, report.OK, nil
+	slots, e := d.Slots()
+	if errors.Is(e, config.ErrNoSlots) { // update modules only
+		return s, code, err
 	}
-	if err != nil {
-		return s, report.ConfigFailed, err
-	}
-	nameA, nameB, err := d.Mender.Slots()
-	if err != nil {
-		return s, report.ConfigFailed, err
+	nameA, nameB, namesErr := d.Mender.Slots()
+	if e = cmp.Or(e, namesErr); e != nil {
+		missing(report.ConfigFailed, e)
+		return s, code, err
 	}
 	s.slots(record, running, slots.Booted, nameA, nameB)
-	if s.Boot, err = bootState(ctx, d, slots); err != nil {
-		return s, report.BootEnvFailed, err
-	}
-	return s, report.OK, nil
+	s.Boot, e = bootState(ctx, d, slots)
+	missing(report.BootEnvFailed, e)
+	return s, code, err
 }
 
 // record fills in what the record of updates says.
@@ -232,7 +216,7 @@ func (a *agent) printStatus(s deviceStatus) {
 		}
 		a.print("%-9s "+format+"\n", append([]any{name}, args...)...)
 	}
-	line("device", "%s", s.Type)
+	line("device", "%s", cmp.Or(s.Type, "of unknown type"))
 	runs := s.Artifact
 	for _, x := range s.Slots {
 		if x.Runs {
