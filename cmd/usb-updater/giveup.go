@@ -147,10 +147,7 @@ type lostStore struct {
 
 // Load implements install.Store.
 func (s lostStore) Load() (state.Record, error) {
-	r, err := state.Read(s.dir)
-	if err != nil {
-		return state.Record{}, nil
-	}
+	r, _ := state.Read(s.dir)
 	return r, nil
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -9,6 +10,7 @@ import (
 
 	"github.com/usb-updater/usb-updater/internal/device"
 	"github.com/usb-updater/usb-updater/internal/install/state"
+	"github.com/usb-updater/usb-updater/internal/lmdb"
 	"github.com/usb-updater/usb-updater/test/sim"
 )
 
@@ -51,5 +53,20 @@ func TestLeaveLocked(t *testing.T) {
 				t.Errorf("environment %v, %v: it was written", env, err)
 			}
 		})
+	}
+}
+
+// TestLostStore: of a damaged record, what is left counts.
+func TestLostStore(t *testing.T) {
+	b, err := lmdb.Encode(map[string][]byte{"artifact-name": []byte("release-7"), "artifact-provides": []byte("{")}, lmdb.Native())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "mender-store"), b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := (lostStore{dir: dir}).Load(); err != nil || r.ArtifactName != "release-7" {
+		t.Errorf("Load() = %q, %v, want release-7", r.ArtifactName, err)
 	}
 }
