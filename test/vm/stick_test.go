@@ -177,3 +177,28 @@ const gadget = `modprobe dummy_hcd && modprobe libcomposite && { test -d /sys/ke
 mkdir /sys/kernel/config/usb_gadget/g && cd /sys/kernel/config/usb_gadget/g && echo 0x1d6b >idVendor && echo 0x0104 >idProduct &&
 mkdir configs/c.1 functions/mass_storage.0 && echo 1 >functions/mass_storage.0/lun.0/ro && echo 1 >functions/mass_storage.0/lun.0/removable &&
 echo /dev/vdb >functions/mass_storage.0/lun.0/file && ln -s functions/mass_storage.0 configs/c.1/`
+
+// TestComesBack: two sticks with equal versions stay in, and do not take turns. One
+// that is pulled out and plugged in again is a person's wish.
+func TestComesBack(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	first := l.stick(t, "vfat", l.artifact(t, Release{Name: "release-2"}))
+	second := l.stick(t, "vfat", l.artifact(t, Release{Name: "2"}))
+	d := l.start(t)
+	d.plug("first", first)
+	d.expect("MENDER boots slot 3 trial 1")
+	d.says("ok (0)")
+	d.says("up-to-date (11)")
+	d.plug("second", second)
+	d.says(`installing "2" to slot A`)
+	d.expect("MENDER boots slot 2 trial 1")
+	d.says("ok (0)")
+	d.says("refused (20)")
+	d.login()
+	d.idle()
+	d.want("usb-updater status", "runs      2, slot A", "steady")
+	d.pull("first")
+	d.plug("again", first)
+	d.says(`installing "release-2" to slot B`)
+}
