@@ -230,8 +230,12 @@ func (p *program) commit(ctx context.Context, d *device.Device) (int, error) {
 			return p.nothing()
 		}
 		p.print(textCommitting)
-		p.tellEnv(ctx, e, action)
-		switch err := e.Commit(ctx); {
+		disarmed := p.tellEnv(ctx, e)
+		err = e.Commit(ctx)
+		if disarmed && errors.Is(err, install.ErrTrialFailed) {
+			p.log.Error().Msg(textTrialFailed)
+		}
+		switch {
 		case err == nil:
 			p.print(textCommitted)
 			return exitOK, nil
@@ -254,21 +258,20 @@ func (p *program) commit(ctx context.Context, d *device.Device) (int, error) {
 }
 
 // tellEnv says what a person should know of the boot environment before a
-// commit. What stands against the commit is an error of the commit's.
-func (p *program) tellEnv(ctx context.Context, e *install.Engine, action install.Action) {
+// commit, and tells whether no trial is open in it. What stands against the
+// commit is an error of the commit's.
+func (p *program) tellEnv(ctx context.Context, e *install.Engine) (disarmed bool) {
 	if e.Loader == nil {
-		return
+		return false
 	}
 	env, err := e.Loader.State(ctx)
 	if err != nil {
-		return
+		return false
 	}
 	for _, d := range env.Degraded {
 		p.log.Warn().Msg("boot environment: " + d)
 	}
-	if action == install.ActionFail && env.Phase == bootenv.Steady {
-		p.log.Error().Msg(textTrialFailed)
-	}
+	return env.Phase == bootenv.Steady
 }
 
 func (p *program) rollback(ctx context.Context, d *device.Device) (int, error) {
@@ -385,7 +388,7 @@ var hints = []struct {
 	{install.ErrNoRollback, "mender commit ends the update"},
 	{install.ErrPayloadType, "update modules are executables in /usr/share/mender/modules/v3, named after the payload type"},
 	{install.ErrNotRebooted, "the update stays pending: reboot, then commit"},
-	{install.ErrUnfinished, "mender rollback returns to the previous system"},
+	{install.ErrUnfinished, "mender resume or mender rollback ends it; the previous system stays"},
 	{install.ErrMounted, "an automounter may have mounted it; the slot must not be in use"},
 	{device.ErrManaged, "stop its service, mender-client or mender-updated, and disable it: only one of the two can manage the slots"},
 	{state.ErrLocked, "wait for the other mender or usb-updater to end"},

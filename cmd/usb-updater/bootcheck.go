@@ -72,10 +72,7 @@ func (a *agent) checkBoot(ctx context.Context) (report.Code, error) {
 		case install.ActionFinish:
 			res.code, res.err = finished(err), err
 		case install.ActionFail:
-			res.code, res.err = report.TrialFailed, err
-			if errors.Is(err, install.ErrInterrupted) {
-				res.code = report.ModuleFailed
-			}
+			res.code, res.err = closed(before, err), err
 		case install.ActionDecide:
 			res.code, res.err = a.judge(ctx, d, e, before)
 		case install.ActionRollback:
@@ -122,8 +119,8 @@ func (a *agent) closeFirst(ctx context.Context, d *device.Device, e *install.Eng
 	_, err = e.Recover(ctx)
 	res := result{code: finished(err), artifact: nameOf(before), err: err}
 	if action == install.ActionFail {
-		res.code = report.TrialFailed
-		a.log.Warn().Err(err).Str("artifact", res.artifact).Msg("the last trial failed")
+		res.code = closed(before, err)
+		a.log.Warn().Err(err).Str("artifact", res.artifact).Msg("the last update failed")
 	}
 	a.remember(d, store, res)
 }
@@ -137,6 +134,18 @@ func (a *agent) lost(d *device.Device, store *state.Store, reason string, err er
 	err = errors.Join(fmt.Errorf("%w: %s", install.ErrTrialFailed, reason), err)
 	a.remember(d, store, result{code: report.TrialFailed, err: err})
 	return report.TrialFailed, err
+}
+
+// closed is the code of an update that was closed as failed.
+func closed(before state.Record, err error) report.Code {
+	switch {
+	case !errors.Is(err, install.ErrInterrupted):
+		return report.TrialFailed
+	case before.Pending.Slotted():
+		return report.Interrupted
+	default:
+		return report.ModuleFailed
+	}
 }
 
 // finished is the code of a commit that an interruption had left open.

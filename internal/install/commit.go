@@ -18,9 +18,10 @@ const unknownName = "unknown"
 // update module has installed.
 //
 // It refuses, changing nothing, before the new slot runs ([ErrNotRebooted]),
-// before the update is installed ([ErrNotInstalled]), where the boot environment
-// cannot be changed, and when nothing is pending ([ErrNothingPending]). When the
-// boot loader has gone back it closes the update and returns [ErrTrialFailed]. A
+// before the update is installed ([ErrNotInstalled]), when its installation or
+// its rollback was cut short ([ErrUnfinished]), where the boot environment cannot
+// be changed, and when nothing is pending ([ErrNothingPending]). When the boot
+// loader has gone back it closes the update and returns [ErrTrialFailed]. A
 // failing ArtifactCommit_Enter script undoes the update ([ErrRolledBack]), as
 // does a failing module ([ErrNotRolledBack] if it cannot); of a slot, the device
 // must reboot then. A failing ArtifactCommit_Leave script comes too late for that
@@ -46,6 +47,9 @@ func (e *Engine) Commit(ctx context.Context) error {
 	case ActionFinish:
 		return e.finishCommit(ctx, r)
 	case ActionFail:
+		if !waiting(r.Pending) && !committing(r.Pending.InState) {
+			return ErrUnfinished
+		}
 		return e.closeFailed(ctx, st)
 	case ActionRollback:
 		return ErrUnfinished
@@ -110,9 +114,10 @@ func (e *Engine) commitPending(ctx context.Context, r state.Record) error {
 	return e.finishCommit(ctx, r)
 }
 
-// undone says what an update that failed has come to.
+// undone says what an update that failed has come to. One that is stopped on its
+// way back has come to nothing yet.
 func undone(err error) error {
-	if errors.Is(err, ErrNotRolledBack) {
+	if errors.Is(err, ErrNotRolledBack) || errors.Is(err, ErrStopped) {
 		return err
 	}
 	return errors.Join(ErrRolledBack, err)

@@ -27,9 +27,9 @@ var (
 	// ErrRolledBack means that the update failed and was undone. The device
 	// may have to reboot to leave the trial.
 	ErrRolledBack = errors.New("rolled back")
-	// ErrUnfinished means that a trial boot is running of an update whose
-	// installation was interrupted.
-	ErrUnfinished = errors.New("the installation was interrupted: roll back")
+	// ErrUnfinished means that an update was interrupted in its installation or
+	// in its rollback, so that there is nothing to commit.
+	ErrUnfinished = errors.New("cannot commit from this state: the update was interrupted or stopped: resume it or roll it back")
 	// ErrInconsistent means that the boot environment names another slot than
 	// the one that runs, with no trial to explain it.
 	ErrInconsistent = errors.New("the boot environment does not name the running slot: reboot, then look at the boot environment")
@@ -43,9 +43,10 @@ var (
 	ErrNotRolledBack = errors.New("the update failed and was not rolled back: the system may be in an inconsistent state")
 	// ErrNoRollback means that the update module cannot undo what it installs.
 	ErrNoRollback = errors.New("the update module does not support rollback: commit the update, or install another one")
-	// ErrInterrupted means that an update by an update module was interrupted,
-	// so that it had to be closed as failed.
-	ErrInterrupted = errors.New("the update was interrupted and is closed as failed")
+	// ErrInterrupted means that an update was stopped or interrupted before it
+	// could be tried, or one by an update module before it was committed, so that
+	// it had to be closed as failed.
+	ErrInterrupted = errors.New("the update was interrupted or stopped, and is closed as failed")
 	// ErrStopped means that the run ended where [Engine.StopBefore] says. The
 	// update is pending.
 	ErrStopped = errors.New("stopped on request")

@@ -26,8 +26,8 @@ const (
 	// ActionFinish: the new slot was confirmed, or the update module has
 	// committed; finish the commit.
 	ActionFinish
-	// ActionFail: the old slot runs after all, or an update by a module was cut
-	// short; close the update as failed.
+	// ActionFail: the old slot runs, and the update's trial has failed or it never
+	// came to one; or an update by a module was cut short. Close it as failed.
 	ActionFail
 	// ActionRollback: the new slot runs on trial, but its installation or its
 	// rollback was interrupted; roll it back.
@@ -194,6 +194,12 @@ func waiting(p *state.Pending) bool {
 	return p.Version == 1 || p.InState == state.BeforeArtifactCommitEnter
 }
 
+// tried tells whether the new slot had its trial, as far as the record knows.
+// Before that nothing has failed: the update was stopped or cut short.
+func tried(p *state.Pending) bool {
+	return p.Slotted() && (waiting(p) || committing(p.InState))
+}
+
 func committing(inState string) bool {
 	switch inState {
 	case state.ArtifactCommitEnter, state.BeforeArtifactCommitLeave, state.ArtifactCommitLeave:
@@ -262,7 +268,7 @@ func (e *Engine) Inspect(ctx context.Context) (Action, state.Record, error) {
 // decision: it closes failed updates, finishes confirmed ones, and undoes
 // trials of unfinished installations. It returns the action that it found
 // and, for [ActionFail] and [ActionRollback], why in the error's chain
-// ([ErrTrialFailed], [ErrRolledBack]; of an update module [ErrInterrupted]).
+// ([ErrTrialFailed] or [ErrInterrupted]; [ErrRolledBack]).
 //
 // [ActionNone], [ActionReboot], [ActionDecide] and [ActionResume] are left as
 // they are. After [ActionRollback] the device must reboot.
@@ -278,7 +284,7 @@ func (e *Engine) Recover(ctx context.Context) (Action, error) {
 	case ActionFail:
 		return st.action, e.closeFailed(ctx, st)
 	case ActionRollback:
-		return st.action, errors.Join(ErrRolledBack, e.unwind(ctx, st.record))
+		return st.action, undone(e.unwind(ctx, st.record))
 	case ActionRefuse:
 		return st.action, ErrInconsistent
 	default:
@@ -315,15 +321,21 @@ func (e *Engine) CloseLost(ctx context.Context) (reason string, err error) {
 	return reason, e.saveClosed(r)
 }
 
-// unwind goes on with the rollback where its record says.
+// unwind goes on with the rollback where its record says: it begins it, repeats
+// it, or does what is left behind it.
 func (e *Engine) unwind(ctx context.Context, r state.Record) error {
-	switch r.Pending.InState {
+	p := *r.Pending
+	switch p.InState {
 	case state.ArtifactFailureEnter, state.Cleanup:
-		if r.Pending.Slotted() { // for nothing, if the record is ours
-			if err := e.Loader.Revert(ctx); err != nil {
+		if p.Slotted() {
+			if err := e.Loader.Revert(ctx); err != nil { // for nothing, if the record is ours
 				return err
 			}
+			if p.ManifestDigest == "" {
+				p.RolledBack = true // it is now; another client's record speaks of its scripts, too
+			}
 		}
+		r.Pending = &p
 		return e.fail(ctx, r)
 	default:
 		return e.undo(ctx, r)
@@ -331,47 +343,50 @@ func (e *Engine) unwind(ctx context.Context, r state.Record) error {
 }
 
 // closeFailed is closeUpdate with the reason why: [ErrTrialFailed], or
-// [ErrInterrupted] with [ErrRolledBack] or [ErrNotRolledBack].
+// [ErrInterrupted] with [ErrRolledBack] or [ErrNotRolledBack]. Where it stops on
+// request nothing is closed yet, and [ErrStopped] says all.
 func (e *Engine) closeFailed(ctx context.Context, st status) error {
-	why := e.explain(*st.record.Pending) // closing it empties the black box
+	p := st.record.Pending
+	why := e.explain(*p) // closing it empties the black box
 	err := e.closeUpdate(ctx, st)
-	if !st.record.Pending.Slotted() {
+	switch {
+	case tried(p) && why != "":
+		return errors.Join(fmt.Errorf("%w: %s", ErrTrialFailed, why), err)
+	case tried(p):
+		return errors.Join(ErrTrialFailed, err)
+	case errors.Is(err, ErrStopped):
+		return err
+	default:
 		return errors.Join(ErrInterrupted, undone(err))
 	}
-	failed := ErrTrialFailed
-	if why != "" {
-		failed = fmt.Errorf("%w: %s", ErrTrialFailed, why)
-	}
-	return errors.Join(failed, err)
 }
 
-// closeUpdate ends an update that did not make it. Of a slot: the old one runs.
-// An environment that is still armed is disarmed first, so that a cut here
-// leaves a record that leads back to this function. An update module undoes
-// what it can.
+// closeUpdate ends an update that did not make it. Where the boot loader has
+// ended the trial of a slot there is nothing to roll back: an environment that
+// is still armed is disarmed first, so that a cut here leaves a record that
+// leads back to this function, and ArtifactFailure follows. What was cut short
+// in any other state is rolled back, whatever runs: its scripts have begun
+// something.
 func (e *Engine) closeUpdate(ctx context.Context, st status) error {
 	r, p := st.record, *st.record.Pending
 	e.report(Event{Step: StepRecover, Artifact: p.ArtifactName, Detail: "close the failed update"})
-	if !p.Slotted() {
-		if committing(p.InState) {
-			e.markFailed(&r, &p, "it was interrupted in its commit")
-		}
-		return e.unwind(ctx, r)
-	}
-	if err := e.Loader.Revert(ctx); err != nil {
-		return err
-	}
-	if waiting(&p) || committing(p.InState) { // it had its trial
+	switch {
+	case tried(&p):
 		reason := "the new system did not come up or was not committed, and the boot loader went back"
 		if why := e.explain(p); why != "" {
 			reason += ": " + why
 		}
 		e.markFailed(&r, &p, reason)
+	case committing(p.InState):
+		e.markFailed(&r, &p, "it was interrupted in its commit")
 	}
-	late := p.InState == state.ArtifactFailureEnter || p.InState == state.Cleanup
-	if !late || p.ManifestDigest == "" {
-		p.RolledBack = true // the old slot runs; what scripts said of it is in a late record of ours only
+	if !p.Slotted() || !waiting(&p) {
+		return e.unwind(ctx, r)
 	}
+	if err := e.Loader.Revert(ctx); err != nil {
+		return err
+	}
+	p.RolledBack = true // the old slot runs
 	r.Pending = &p
 	return e.fail(ctx, r)
 }

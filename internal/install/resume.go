@@ -25,8 +25,8 @@ func (e *Engine) stopsBefore(s string) bool { return slices.Contains(e.StopBefor
 //	before ArtifactInstall_Enter           installs, as Arm does
 //	installed, waiting for commit          commits
 //	before or in ArtifactCommit_Leave      finishes the commit
-//	in ArtifactInstall or ArtifactCommit   rolls back; of a slot whose trial runs, commits
-//	in the rollback or behind it           finishes the rollback
+//	in ArtifactInstall or ArtifactCommit   rolls back; in the commit of a slot whose trial runs, commits
+//	in the rollback or behind it           repeats it from there
 //
 // (source: Mender client 5, standalone mode). The errors are those of
 // [Engine.Arm], [Engine.Commit] and [Engine.Recover].
@@ -45,7 +45,7 @@ func (e *Engine) Resume(ctx context.Context) (Outcome, error) {
 	case ActionFail:
 		return Outcome{}, e.closeFailed(ctx, st)
 	case ActionRollback:
-		return Outcome{}, errors.Join(ErrRolledBack, e.unwind(ctx, st.record))
+		return Outcome{}, undone(e.unwind(ctx, st.record))
 	default:
 		err := e.Commit(ctx)
 		return Outcome{Begun: true, Committed: err == nil || errors.Is(err, ErrCommittedWithErrors)}, err

@@ -31,6 +31,7 @@ var (
 	StickComposite      = Code{34, "stick-composite", "The USB device is more than storage: it could type, or be a network card.", "Use a plain stick; or set AllowComposite, if you trust who can reach the port."}
 	StickNotAllowed     = Code{35, "stick-not-allowed", "The block device is on a bus that is not allowed, or on one of the device's own disks.", "Plug in a USB stick, or name the bus in Buses."}
 	TooManySticks       = Code{36, "too-many-sticks", "More sticks or partitions are plugged in than are looked at.", "Plug in one stick, with one partition."}
+	Interrupted         = Code{37, "interrupted", "The update was interrupted before its reboot, and undone. The old system runs.", "Plug the stick in again."}
 	SlotFailed          = Code{40, "slot-failed", "The inactive slot could not be written or read back.", "The old system still runs. Check the storage of the device."}
 	BootEnvFailed       = Code{41, "boot-env-failed", "The boot environment could not be read or written.", "Run usb-updater doctor: it names the boot loader and what is wrong with its environment."}
 	ConfigFailed        = Code{42, "config-failed", "The configuration of the device is wrong or incomplete.", "Correct the file that the message names."}
@@ -51,7 +52,7 @@ var (
 func Codes() []Code {
 	all := []Code{
 		OK, Failed, NothingToDo, Usage, NoArtifact, UpToDate, Pending, Refused, BadArtifact, NotForDevice,
-		StickFailed, StickLied, Canceled, StickRemoved, StickComposite, StickNotAllowed, TooManySticks, SlotFailed, BootEnvFailed, ConfigFailed, StateFailed, Busy, ScriptFailed, ModuleFailed, ManagedClient,
+		StickFailed, StickLied, Canceled, StickRemoved, StickComposite, StickNotAllowed, TooManySticks, Interrupted, SlotFailed, BootEnvFailed, ConfigFailed, StateFailed, Busy, ScriptFailed, ModuleFailed, ManagedClient,
 		HealthFailed, TrialFailed, CommittedWithErrors, Inhibited, LowBattery, NotConfirmed,
 	}
 	slices.SortFunc(all, func(a, b Code) int { return a.Number - b.Number })

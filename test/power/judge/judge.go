@@ -206,7 +206,7 @@ func bootCheck(ctx context.Context, e *install.Engine, running string) (reboot b
 		}
 		return true, err
 	case install.ActionFail:
-		if errors.Is(err, install.ErrTrialFailed) {
+		if errors.Is(err, install.ErrTrialFailed) || errors.Is(err, install.ErrInterrupted) {
 			err = nil
 		}
 	default:
