@@ -52,7 +52,7 @@ func (a *agent) checkBoot(ctx context.Context) (report.Code, error) {
 		}
 		_, before, err := e.Inspect(ctx)
 		if err != nil {
-			return report.BootEnvFailed, err
+			return codeOf(err, report.BootEnvFailed), err
 		}
 		action, err := e.Recover(ctx)
 		res := result{artifact: nameOf(before)}

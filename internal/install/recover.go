@@ -137,10 +137,11 @@ func (s situation) decideModule() Action {
 	}
 }
 
-// stopped tells whether a person stopped the update before its installation.
-// In another client's record it may as well have been a power cut.
+// stopped tells whether the update was stopped before its installation, by a
+// person, or in another client's record perhaps by a power cut. Its payload is
+// whole: that client, too, writes the record behind the check of the payload.
 func stopped(p *state.Pending) bool {
-	return p.Version == 2 && p.InState == state.BeforeArtifactInstallEnter && p.ManifestDigest != ""
+	return p.Version == 2 && p.InState == state.BeforeArtifactInstallEnter
 }
 
 // decideWithoutRecord handles an environment that nobody's record explains: a

@@ -62,6 +62,7 @@ func (e *Engine) resumeInstall(ctx context.Context, r state.Record) (Outcome, er
 	p := *r.Pending
 	pl := e.payloadOf(&p)
 	if i, ok := pl.(image); ok {
+		p.OriginalSlot, p.TargetSlot = i.target.Other().String(), i.target.String() // another client names none
 		if err := e.checkTarget(e.Slots.Partition(i.target)); err != nil {
 			return Outcome{}, err
 		}

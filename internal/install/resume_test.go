@@ -143,3 +143,54 @@ func TestResumeNothing(t *testing.T) {
 		t.Errorf("Resume: %v", err)
 	}
 }
+
+// TestResumeOtherClient: mender-update 5 has brought the payload and was stopped
+// before its installation. Its record names no slot.
+func TestResumeOtherClient(t *testing.T) {
+	for _, slotted := range []bool{true, false} {
+		for _, verb := range []string{"resume", "rollback"} {
+			m := newMachine()
+			e := m.engine(t)
+			e.StopBefore = []string{state.ArtifactInstallEnter}
+			var err error
+			if slotted {
+				err = installRun(t, e, newArtifact(t, nil))
+			} else {
+				_, err = installModule(t, e)
+			}
+			if !errors.Is(err, ErrStopped) {
+				t.Fatal(err)
+			}
+			p := *m.record.Pending
+			p.OriginalSlot, p.TargetSlot, p.BootID, p.ManifestDigest = "", "", "", ""
+			m.record.Pending, m.record.Attempt = &p, nil
+			m.writes = 0
+			m.ranScripts()
+			if err := m.engine(t).Commit(t.Context()); !errors.Is(err, ErrNotInstalled) {
+				t.Errorf("slotted %v: Commit: %v, want ErrNotInstalled", slotted, err)
+			}
+			if action, err := m.engine(t).Recover(t.Context()); action != ActionResume || err != nil {
+				t.Errorf("slotted %v: Recover = %v, %v", slotted, action, err)
+			}
+			if ran := m.ranScripts(); m.writes != 0 || ran != "" {
+				t.Errorf("slotted %v: %d writes, ran %q", slotted, m.writes, ran)
+			}
+			if verb == "rollback" {
+				if _, err := m.engine(t).Rollback(t.Context(), ""); err != nil || m.record.Pending != nil || m.record.ArtifactName != "release-1" {
+					t.Errorf("slotted %v: Rollback: %v, record %+v", slotted, err, m.record)
+				}
+				continue
+			}
+			if _, err := m.engine(t).Resume(t.Context()); err != nil {
+				t.Fatalf("slotted %v: Resume: %v", slotted, err)
+			}
+			if slotted && m.record.Pending.TargetSlot != "B" {
+				t.Errorf("the record does not name the slot that was armed: %+v", m.record.Pending)
+			}
+			m.powerOn()
+			if err := m.engine(t).Commit(t.Context()); err != nil || m.record.Pending != nil || m.record.ArtifactName == "release-1" {
+				t.Errorf("slotted %v: Commit: %v, record %+v", slotted, err, m.record)
+			}
+		}
+	}
+}

@@ -30,10 +30,11 @@ const (
 	keyGroup = "artifact_group"
 )
 
-// ErrStateVersion means that another client left a pending update in a form
-// that this program does not know. The record that comes with it lacks nothing
-// else. [Store.Save] keeps the unknown state unless it stores one of ours.
-var ErrStateVersion = errors.New("the pending update has a state version that this program does not know")
+// ErrStateVersion means that another client left a pending update in a version
+// of the state, or in a state of version 2, that this program does not know. The
+// record that comes with it lacks nothing else. [Store.Save] keeps the unknown
+// state unless it stores one of ours.
+var ErrStateVersion = errors.New("the pending update is in a state that this program does not know")
 
 // pendingJSON is Pending as stored.
 type pendingJSON struct {
@@ -96,7 +97,10 @@ func decodePending(kv map[string][]byte) (*Pending, error) {
 		return nil, fmt.Errorf("%w: %s is null", ErrCorrupt, dbPending)
 	}
 	if j.Version != 1 && j.Version != 2 {
-		return nil, fmt.Errorf("%w: %d", ErrStateVersion, j.Version)
+		return nil, fmt.Errorf("%w: version %d", ErrStateVersion, j.Version)
+	}
+	if j.Version == 2 && !slices.Contains(inStates[:], j.InState) {
+		return nil, fmt.Errorf("%w: version 2, %.64q", ErrStateVersion, j.InState)
 	}
 	p := &Pending{
 		Version: j.Version, InState: j.InState,

@@ -3,6 +3,7 @@ package state
 import (
 	"encoding/json"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -141,31 +142,36 @@ func TestWritesForOthers(t *testing.T) {
 }
 
 // TestStateVersion: an update of an unknown form is an error that names the
-// version, does not hide the rest, and is not lost by a Save.
+// form, does not hide the rest, and is not lost by a Save.
 func TestStateVersion(t *testing.T) {
-	dir := t.TempDir()
-	const pending = `{"Version":3,"Something":"else"}`
-	putStore(t, dir, map[string][]byte{dbName: []byte("release-1"), dbPending: []byte(pending)}, lmdb.Native())
-	s := openStore(t, dir)
-	r, err := s.Load()
-	if !errors.Is(err, ErrStateVersion) {
-		t.Fatalf("Load: %v, want %v", err, ErrStateVersion)
-	}
-	if r.ArtifactName != "release-1" || r.Pending != nil {
-		t.Errorf("record = %+v", r)
-	}
-	if repaired, err := s.Repair(); repaired || err != nil {
-		t.Errorf("Repair = %v, %v, want nothing to do", repaired, err)
-	}
-	r.Result = &Result{Name: "refused"}
-	save(t, s, r)
-	if kv, _ := keysOf(t, dir); string(kv[dbPending]) != pending {
-		t.Errorf("pending = %q, want %q", kv[dbPending], pending)
-	}
-	r.Pending = &Pending{Version: 1}
-	save(t, s, r)
-	if got := load(t, s); got.Pending == nil {
-		t.Error("our own pending update was not saved")
+	for pending, want := range map[string]string{
+		`{"Version":3,"Something":"else"}`:                  "version 3",
+		`{"Version":2,"InState":"ArtifactReboot_Enter"}`:    `version 2, "ArtifactReboot_Enter"`,
+		`{"Version":2,"PayloadTypes":["app"],"InState":""}`: `version 2, ""`,
+	} {
+		dir := t.TempDir()
+		putStore(t, dir, map[string][]byte{dbName: []byte("release-1"), dbPending: []byte(pending)}, lmdb.Native())
+		s := openStore(t, dir)
+		r, err := s.Load()
+		if !errors.Is(err, ErrStateVersion) || !strings.HasSuffix(err.Error(), ": "+want) {
+			t.Fatalf("Load: %v, want %v: %s", err, ErrStateVersion, want)
+		}
+		if r.ArtifactName != "release-1" || r.Pending != nil {
+			t.Errorf("record = %+v", r)
+		}
+		if repaired, err := s.Repair(); repaired || err != nil {
+			t.Errorf("Repair = %v, %v, want nothing to do", repaired, err)
+		}
+		r.Result = &Result{Name: "refused"}
+		save(t, s, r)
+		if kv, _ := keysOf(t, dir); string(kv[dbPending]) != pending {
+			t.Errorf("pending = %q, want %q", kv[dbPending], pending)
+		}
+		r.Pending = &Pending{Version: 1}
+		save(t, s, r)
+		if got := load(t, s); got.Pending == nil {
+			t.Error("our own pending update was not saved")
+		}
 	}
 }
 

@@ -71,6 +71,12 @@ const (
 	Cleanup                    = "Cleanup"
 )
 
+// inStates are all states that version 2 has.
+var inStates = [...]string{
+	BeforeArtifactInstallEnter, ArtifactInstallEnter, BeforeArtifactCommitEnter, ArtifactCommitEnter,
+	BeforeArtifactCommitLeave, ArtifactCommitLeave, ArtifactRollbackEnter, ArtifactFailureEnter, Cleanup,
+}
+
 // Attempt is an artifact that was being written to a slot.
 type Attempt struct {
 	ManifestDigest string `json:"manifest"`
