@@ -38,6 +38,7 @@ const (
 	textNotUndone     = "Rollback failed. System may be in an inconsistent state.\n"
 	textStreamed      = "Streamed to storage, but not installed/enabled.\n"
 	textStopped       = "Stopped on request. Use 'resume' to go on, or 'rollback' to roll back the update.\n"
+	textStoppedLate   = "Stopped on request. Use 'resume' to go on.\n"
 )
 
 // withEngine runs do under the device's lock.
@@ -65,7 +66,7 @@ func (p *program) install(ctx context.Context, d *device.Device) (int, error) {
 		if err := d.CheckManaged(); err != nil {
 			return p.notModified(err)
 		}
-		if err := e.Ready(ctx); err != nil {
+		if err := p.ready(ctx, e); err != nil {
 			return p.notModified(err)
 		}
 		d.Bootstrap(ctx, e)
@@ -107,6 +108,25 @@ func (p *program) install(ctx context.Context, d *device.Device) (int, error) {
 		}
 		return p.installed(ctx, e, out, err)
 	})
+}
+
+// ready tells whether an update can be installed now. It ends an earlier one that
+// needs no decision any more, as the next boot check would, and says so: somebody
+// may have stopped that one on purpose.
+func (p *program) ready(ctx context.Context, e *install.Engine) error {
+	action, r, err := e.Inspect(ctx)
+	if err != nil {
+		return err
+	}
+	if action == install.ActionFail || action == install.ActionFinish {
+		if _, err = e.Recover(ctx); err == nil {
+			err = errors.New("its commit was not finished, and is now")
+		}
+		for line := range strings.Lines(err.Error()) {
+			p.log.Warn().Msgf("update %.64q: %s", r.Pending.ArtifactName, strings.TrimSpace(line))
+		}
+	}
+	return e.Ready(ctx)
 }
 
 // installed tells how an installation has ended, in this run or in a resumed one.
@@ -156,10 +176,14 @@ func (p *program) undone(ctx context.Context, e *install.Engine, err error) {
 // is one all the same.
 func (p *program) stopped(ctx context.Context, e *install.Engine, err error) (int, error) {
 	action, _, inspectErr := e.Inspect(context.WithoutCancel(ctx))
-	if inspectErr == nil && action == install.ActionResume {
-		p.print(textStreamed)
+	switch {
+	case inspectErr == nil && action == install.ActionResume:
+		p.print(textStreamed + textStopped)
+	case inspectErr == nil && action == install.ActionFinish: // there is no way back any more
+		p.print(textStoppedLate)
+	default:
+		p.print(textStopped)
 	}
-	p.print(textStopped)
 	if onlyStopped(err) {
 		return exitOK, nil
 	}
