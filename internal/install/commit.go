@@ -47,7 +47,7 @@ func (e *Engine) Commit(ctx context.Context) error {
 	case ActionFinish:
 		return e.finishCommit(ctx, r)
 	case ActionFail:
-		if !waiting(r.Pending) && !committing(r.Pending.InState) {
+		if !installed(r.Pending) {
 			return ErrUnfinished
 		}
 		return e.closeFailed(ctx, st)

@@ -195,10 +195,17 @@ func waiting(p *state.Pending) bool {
 	return p.Version == 1 || p.InState == state.BeforeArtifactCommitEnter
 }
 
-// tried tells whether the new slot had its trial, as far as the record knows.
-// Before that nothing has failed: the update was stopped or cut short.
-func tried(p *state.Pending) bool {
-	return p.Slotted() && (waiting(p) || committing(p.InState))
+// installed tells whether the installation came to its end, and the rollback did
+// not begin.
+func installed(p *state.Pending) bool { return waiting(p) || committing(p.InState) }
+
+// tried tells whether the new slot had its trial, as far as the record knows: the
+// rollback that follows a trial counts it as failed first. Without a trial nothing
+// has failed: the update was stopped or cut short.
+func tried(r state.Record) bool {
+	p := r.Pending
+	_, failed := r.Failed[p.ManifestDigest]
+	return p.Slotted() && (installed(p) || failed && undoing(p.InState))
 }
 
 func committing(inState string) bool {
@@ -344,22 +351,23 @@ func (e *Engine) unwind(ctx context.Context, r state.Record) error {
 }
 
 // closeFailed is closeUpdate with the reason why: [ErrTrialFailed], or
-// [ErrInterrupted] with [ErrRolledBack] or [ErrNotRolledBack]. Where it stops on
-// request nothing is closed yet, and [ErrStopped] says all.
+// [ErrInterrupted] with [ErrRolledBack] or [ErrNotRolledBack]. Where a rollback
+// is stopped on request, nothing is closed yet, and [ErrStopped] says all.
 func (e *Engine) closeFailed(ctx context.Context, st status) error {
-	p := st.record.Pending
-	why := e.explain(*p) // closing it empties the black box
+	r := st.record
+	why := e.explain(*r.Pending) // closing it empties the black box
 	err := e.closeUpdate(ctx, st)
-	switch {
-	case tried(p) && why != "":
-		return errors.Join(fmt.Errorf("%w: %s", ErrTrialFailed, why), err)
-	case tried(p):
-		return errors.Join(ErrTrialFailed, err)
-	case errors.Is(err, ErrStopped):
+	if errors.Is(err, ErrStopped) && !installed(r.Pending) {
 		return err
-	default:
-		return errors.Join(ErrInterrupted, undone(err))
 	}
+	cause := ErrTrialFailed
+	if !tried(r) {
+		cause, err = ErrInterrupted, undone(err)
+	}
+	if why != "" {
+		cause = fmt.Errorf("%w: %s", cause, why)
+	}
+	return errors.Join(cause, err)
 }
 
 // closeUpdate ends an update that did not make it. Where the boot loader has
@@ -371,15 +379,15 @@ func (e *Engine) closeFailed(ctx context.Context, st status) error {
 func (e *Engine) closeUpdate(ctx context.Context, st status) error {
 	r, p := st.record, *st.record.Pending
 	e.report(Event{Step: StepRecover, Artifact: p.ArtifactName, Detail: "close the failed update"})
-	switch {
-	case tried(&p):
-		reason := "the new system did not come up or was not committed, and the boot loader went back"
+	if installed(&p) {
+		reason := "it was interrupted in its commit"
+		if p.Slotted() {
+			reason = "the new system did not come up or was not committed, and the boot loader went back"
+		}
 		if why := e.explain(p); why != "" {
 			reason += ": " + why
 		}
 		e.markFailed(&r, &p, reason)
-	case committing(p.InState):
-		e.markFailed(&r, &p, "it was interrupted in its commit")
 	}
 	if !p.Slotted() || !waiting(&p) {
 		return e.unwind(ctx, r)
