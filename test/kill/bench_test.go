@@ -9,14 +9,17 @@ package kill
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/usb-updater/usb-updater/test/tier"
@@ -24,6 +27,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/usb-updater/usb-updater/internal/artifact/artifacttest"
+	"github.com/usb-updater/usb-updater/internal/install/state"
 	"github.com/usb-updater/usb-updater/test/sim"
 )
 
@@ -43,9 +47,19 @@ type bench struct {
 	bin      string
 	work     string
 	releases map[string][]byte // what a whole slot begins with
-	files    map[string]file
-	slots    map[int][]byte // what the slots held
-	about    string         // what is tried
+	about    string            // what is tried
+	kills    int               // in it, so far
+	// trialLost: the boot loader has ended the trial of an update that waited
+	// for its commit. Nothing is rolled back then.
+	trialLost  bool
+	lostBefore bool // in the scene's state already
+	scratch    []byte
+}
+
+// snapshot is a state of the device to return to.
+type snapshot struct {
+	files map[string]file
+	slots map[int][]byte
 }
 
 type file struct {
@@ -185,6 +199,15 @@ func (b *bench) moduleArtifact(rollback string) string {
 	return b.artifact("app-2", artifacttest.Spec{PayloadType: "app", Files: []artifacttest.File{artifacttest.Bytes("app", []byte("new\n"))}})
 }
 
+// tree is the module's work tree.
+func (b *bench) tree() string { return filepath.Join(b.Data(), "modules/v3/payloads/0000/tree") }
+
+// trace runs a program and kills it at its write number killAt, counted from 0.
+func (b *bench) trace(killAt int, program string, args ...string) run {
+	b.t.Helper()
+	return trace(b.t, b.Dir, killAt, filepath.Join(b.bin, program), append([]string{"--root", b.Dir}, args...)...)
+}
+
 // mender runs the program without anything that could end it.
 func (b *bench) mender(args ...string) (int, string) { return b.program("mender", args...) }
 
@@ -213,10 +236,10 @@ func (b *bench) boot(want int) {
 	}
 }
 
-// keep remembers the state of the device.
-func (b *bench) keep() {
+// snapshot remembers the state of the device.
+func (b *bench) snapshot() snapshot {
 	b.t.Helper()
-	b.files = map[string]file{}
+	s := snapshot{map[string]file{}, map[int][]byte{}}
 	for _, dir := range []string{"var", "etc", "run", "proc", "dev/mmcblk0"} {
 		b.check(filepath.WalkDir(filepath.Join(b.Dir, dir), func(path string, d fs.DirEntry, err error) error {
 			if err != nil {
@@ -230,38 +253,57 @@ func (b *bench) keep() {
 			if info.Mode().IsRegular() {
 				f.content, err = os.ReadFile(path)
 			}
-			b.files[path] = f
+			s.files[path] = f
 			return err
 		}))
 	}
-	b.slots = map[int][]byte{}
 	for _, n := range sim.Slots {
-		b.slots[n] = b.read(n, slotSize)
+		s.slots[n] = slices.Clone(b.read(n, slotSize))
 	}
+	return s
 }
 
-// reset returns to the state that was kept.
-func (b *bench) reset() {
+// restore returns to a state.
+func (b *bench) restore(s snapshot) {
 	b.t.Helper()
 	for _, dir := range []string{"var", "etc", "run", "proc"} {
 		b.check(os.RemoveAll(filepath.Join(b.Dir, dir)))
 	}
-	for _, dirs := range []bool{true, false} {
-		for path, f := range b.files {
-			switch {
-			case dirs && f.mode.IsDir():
-				b.check(os.MkdirAll(path, 0o755))
-			case !dirs && f.mode.IsRegular():
-				b.check(os.WriteFile(path, f.content, f.mode.Perm()))
-			}
+	for _, path := range slices.Sorted(maps.Keys(s.files)) { // a directory comes before what is in it
+		switch f := s.files[path]; {
+		case f.mode.IsDir():
+			b.check(os.MkdirAll(path, f.mode.Perm()))
+		case f.mode.IsRegular():
+			b.check(os.WriteFile(path, f.content, f.mode.Perm()))
+		case f.mode&fs.ModeNamedPipe != 0:
+			b.check(unix.Mkfifo(path, uint32(f.mode.Perm())))
 		}
 	}
-	for n, content := range b.slots {
+	for n, content := range s.slots {
 		if bytes.Equal(b.read(n, slotSize), content) {
 			continue
 		}
 		b.fill(n, content)
 	}
+}
+
+// state names what decides how the device goes on: two points that leave the same
+// one differ in temporary files and in a slot that nothing points to.
+func (b *bench) state() string {
+	b.t.Helper()
+	r, err := state.Read(b.Data())
+	b.check(err)
+	r.Failed, r.Known, r.Result = nil, nil, nil // have the time in them
+	env, err := b.Env()
+	b.check(err)
+	app, err := os.ReadFile(b.app())
+	if !errors.Is(err, fs.ErrNotExist) {
+		b.check(err)
+	}
+	_, noTree := os.Lstat(b.tree())
+	record, err := json.Marshal(r)
+	b.check(err)
+	return fmt.Sprintf("%s %v %q %s %v", record, env, b.called(), app, noTree == nil)
 }
 
 func (b *bench) fill(n int, content []byte) {
@@ -272,13 +314,16 @@ func (b *bench) fill(n int, content []byte) {
 	b.check(errors.Join(err, f.Sync(), f.Close()))
 }
 
+// read returns what a slot begins with, until the next read.
 func (b *bench) read(n, size int) []byte {
 	b.t.Helper()
 	f, err := os.Open(b.Slot(n))
 	b.check(err)
 	defer f.Close()
-	content := make([]byte, size)
-	_, err = io.ReadFull(f, content)
+	if b.scratch == nil {
+		b.scratch = make([]byte, slotSize)
+	}
+	_, err = io.ReadFull(f, b.scratch[:size])
 	b.check(err)
-	return content
+	return b.scratch[:size]
 }

@@ -44,79 +44,154 @@ func scenes() []scene {
 
 // followUp is what comes after the kill, before a person ends the update.
 type followUp struct {
-	name string
-	do   func(b *bench, artifact string)
+	name    string
+	reboot  bool // first
+	program string
+	args    []string
 }
 
-func followUps() []followUp {
-	run := func(args ...string) func(*bench, string) {
-		return func(b *bench, _ string) { b.checkCode(b.mender(args...)) }
-	}
-	afterBoot := func(do func(*bench, string)) func(*bench, string) {
-		return func(b *bench, artifact string) { b.bootNext(); do(b, artifact) }
-	}
+func followUps(artifact string) []followUp {
 	return []followUp{
-		{"reboot, commit", afterBoot(run("commit"))},
-		{"reboot, boot-check", afterBoot(func(b *bench, _ string) { b.program("usb-updater", "boot-check") })},
-		{"reboot, resume", afterBoot(run("resume"))},
-		{"resume", run("resume")},
-		{"rollback", run("rollback")},
-		{"install again", func(b *bench, artifact string) { b.mark(); b.checkCode(b.mender("install", artifact)) }},
+		{"reboot, commit", true, "mender", []string{"commit"}},
+		{"reboot, boot-check", true, "usb-updater", []string{"boot-check"}},
+		{"reboot, resume", true, "mender", []string{"resume"}},
+		{"resume", false, "mender", []string{"resume"}},
+		{"rollback", false, "mender", []string{"rollback"}},
+		{installAgain, false, "mender", []string{"install", artifact}},
 	}
 }
+
+const installAgain = "install again"
+
+// begin is what comes before its program.
+func (f followUp) begin(b *bench) {
+	if f.reboot {
+		b.bootNext()
+	}
+	if f.name == installAgain {
+		b.mark()
+	}
+}
+
+func (f followUp) run(b *bench) {
+	f.begin(b)
+	code, out := b.program(f.program, f.args...)
+	if f.program == "mender" {
+		b.checkCode(code, out)
+	}
+}
+
+// tally is what a scene came to.
+type tally struct{ points, runs, twice int64 }
 
 // TestKill kills mender at each of its writes and says what became of it.
 func TestKill(t *testing.T) {
 	need(t, "mke2fs", "debugfs")
-	var total atomic.Int64
+	var points, runs, twice atomic.Int64
 	t.Run("scenes", func(t *testing.T) {
 		for i, s := range scenes() {
 			t.Run(s.name, func(t *testing.T) {
 				t.Parallel()
-				total.Add(killEverywhere(newBench(t), i, s))
+				sum := killEverywhere(newBench(t), i, s)
+				points.Add(sum.points)
+				runs.Add(sum.runs)
+				twice.Add(sum.twice)
 			})
 		}
 	})
-	t.Logf("%d points", total.Load())
+	t.Logf("%d points, %d ways on from there, and %d that were killed in turn", points.Load(), runs.Load(), twice.Load())
 	const least = 500
-	if n := total.Load(); n < least && !t.Failed() {
+	if n := points.Load(); n < least && !t.Failed() {
 		t.Errorf("%d points, want at least %d: the tracer misses writes", n, least)
 	}
 }
 
 // killEverywhere runs the scene's command, each time from the same state, and
 // ends it at its first write, at its second one, and so on until it comes to its
-// end. It returns how many points that were.
-func killEverywhere(b *bench, i int, s scene) int64 {
+// end. Where that leaves a state that no point before it has left, every follow-up
+// is tried, and some are killed as well; elsewhere they take turns.
+func killEverywhere(b *bench, i int, s scene) (sum tally) {
 	t := b.t
 	artifact := b.prepare(s)
-	args := []string{"--root", b.Dir, s.command}
+	start := b.snapshot()
+	args := []string{s.command}
 	if s.command == "install" {
 		args = append(args, artifact)
 	}
-	outcomes, calls := map[string]int{}, map[string]int{}
+	outcomes, calls, seen := map[string]int{}, map[string]int{}, map[string]bool{}
 	for k := 0; ; k++ {
 		b.begin(fmt.Sprintf("killed at write %d", k+1))
-		r := trace(t, b.Dir, k, filepath.Join(b.bin, "mender"), args...)
+		r := b.trace(k, "mender", args...)
 		if !r.killed {
 			if r.code != s.code {
 				t.Fatalf("exit status %d, want %d\n%s", r.code, s.code, r.output)
 			}
-			t.Logf("%d writes: %v; killed: %v", k, calls, outcomes)
-			return int64(k)
+			t.Logf("%d writes, %d states: %v; killed: %v", k, len(seen), calls, outcomes)
+			sum.points = int64(k)
+			return sum
 		}
-		f := followUps()[(i+k)%len(followUps())]
-		b.about += fmt.Sprintf(" (%s), then %s", r.points[k], f.name)
 		calls[r.points[k].call]++
-		outcomes[b.settle(s, artifact, f, k%8 == 0)]++
+		at := fmt.Sprintf("killed at write %d (%s)", k+1, r.points[k])
+		ways := followUps(artifact)
+		turn := (i + k) % len(ways)
+		state := b.state()
+		isNew := !seen[state]
+		seen[state] = true
+		if !isNew {
+			ways = ways[turn : turn+1]
+		}
+		var killed snapshot
+		if isNew {
+			killed = b.snapshot()
+		}
+		for j, f := range ways {
+			if j > 0 {
+				b.restore(killed)
+			}
+			b.begin(at + ", then " + f.name)
+			outcomes[b.settle(s, artifact, f, k%8 == 0 && j == 0)]++
+			sum.runs++
+		}
+		if isNew {
+			f := ways[len(seen)%(len(ways)-1)] // any but the last one, which is a scene of its own
+			sum.twice += b.killAgain(s, at, f, len(seen), killed)
+		}
 		if t.Failed() {
 			t.Fatalf("mender said:\n%s", r.output)
 		}
-		b.reset()
+		b.restore(start)
 	}
 }
 
-// prepare brings the device into the scene's state, and keeps it.
+// killAgain kills the follow-up, too, at two of its writes. Which two these are
+// changes with n. It returns how often it did.
+func (b *bench) killAgain(s scene, at string, f followUp, n int, killed snapshot) (times int64) {
+	b.t.Helper()
+	b.restore(killed)
+	f.begin(b)
+	writes := len(b.trace(-1, f.program, f.args...).points)
+	if writes == 0 {
+		return 0
+	}
+	for _, k := range []int{n % writes, (n + writes/2) % writes} {
+		b.restore(killed)
+		b.begin(fmt.Sprintf("%s, then %s, killed at write %d", at, f.name, k+1))
+		f.begin(b)
+		if r := b.trace(k, f.program, f.args...); !r.killed {
+			b.errorf("not killed\n%s", r.output)
+			return times
+		}
+		b.kills = 2
+		b.checkNext()
+		must := b.decided(s)
+		b.end()
+		b.judge(s, must)
+		times++
+	}
+	return times
+}
+
+// prepare brings the device into the scene's state.
 func (b *bench) prepare(s scene) string {
 	b.t.Helper()
 	var artifact string
@@ -126,7 +201,11 @@ func (b *bench) prepare(s scene) string {
 		artifact = b.moduleArtifact(s.module)
 	}
 	s.prepare(b, artifact)
-	b.keep()
+	env, err := b.Env()
+	b.check(err)
+	b.trialLost = false
+	b.noteTrial(env)
+	b.lostBefore = b.trialLost
 	return artifact
 }
 
@@ -136,19 +215,30 @@ func (b *bench) settle(s scene, artifact string, f followUp, again bool) string 
 	b.t.Helper()
 	b.checkNext()
 	must := b.decided(s)
-	f.do(b, artifact)
+	if f.name == installAgain {
+		must = ""
+	}
+	f.run(b)
 	b.checkNext()
 	b.end()
-	outcome := b.outcome(s)
-	if must != "" && f.name != "install again" && outcome != must {
-		b.errorf("outcome %s, want %s: what runs was decided before", outcome, must)
-	}
-	b.checkCalls(s, outcome)
+	outcome := b.judge(s, must)
 	if again {
 		if code, out := b.mender("install", artifact); code != 0 {
 			b.errorf("an installation afterward: exit status %d\n%s", code, out)
 		}
 	}
+	return outcome
+}
+
+// judge holds what the device has come to against what had to be, "" for what
+// may be either.
+func (b *bench) judge(s scene, must string) string {
+	b.t.Helper()
+	outcome := b.outcome(s)
+	if must != "" && outcome != must {
+		b.errorf("outcome %s, want %s: what runs was decided before", outcome, must)
+	}
+	b.checkCalls(s, outcome)
 	return outcome
 }
 
@@ -160,10 +250,12 @@ func (b *bench) decided(s scene) string {
 	b.check(err)
 	calls := b.called()
 	switch {
-	case s.module != "" && slices.Contains(calls, "Cleanup") && slices.Contains(calls, "ArtifactCommit"):
-		return "new"
 	case s.module != "" && slices.Contains(calls, "ArtifactRollback"):
 		return "old"
+	case s.module == "No" && slices.Contains(calls, "ArtifactFailure"):
+		return "inconsistent"
+	case s.module != "" && slices.Contains(calls, "Cleanup") && slices.Contains(calls, "ArtifactCommit"):
+		return "new"
 	case s.module != "" || env["upgrade_available"] != "0":
 		return ""
 	case env["mender_boot_part"] == "3":
@@ -191,9 +283,6 @@ func (b *bench) end() {
 		b.bootNext()
 	}
 	b.bootNext()
-	if code, out := b.mender("commit"); code != 2 {
-		b.errorf("the update does not end: commit: exit status %d\n%s", code, out)
-	}
 	if code, out := b.mender("resume"); code != 2 {
 		b.errorf("the update does not end: resume: exit status %d\n%s", code, out)
 	}
@@ -215,7 +304,7 @@ func (b *bench) outcome(s scene) string {
 	if _, err := os.Stat(filepath.Join(b.Data(), "mender-store-broken")); err == nil {
 		b.errorf("the store was broken")
 	}
-	if _, err := os.Lstat(filepath.Join(b.Data(), "modules/v3/payloads/0000/tree")); err == nil && slices.Contains(b.called(), "ArtifactInstall") {
+	if _, err := os.Lstat(b.tree()); err == nil && slices.Contains(b.called(), "ArtifactInstall") {
 		b.errorf("the module's work tree was left behind")
 	}
 	n, err := strconv.Atoi(env["mender_boot_part"])
@@ -255,12 +344,12 @@ func (b *bench) checkCalls(s scene, outcome string) {
 			count[call]++
 		}
 		for call, n := range count {
-			limit := 2 // recovery may repeat a step that was cut short
+			limit := 1 + b.kills // recovery may repeat a step that was cut short
 			switch call {
 			case "Download_Enter", "Download_Leave", "Download", "ArtifactInstall_Enter", "ArtifactInstall", "ArtifactInstall_Leave", "ArtifactCommit":
 				limit = 1
 			case "SupportsRollback", "NeedsArtifactReboot", "ProvidePayloadFileSizes":
-				limit = 5 // questions
+				limit = 3 + 2*b.kills // questions
 			}
 			if n > limit {
 				b.errorf("%s ran %d times: %q", call, n, all)
@@ -279,5 +368,9 @@ func (b *bench) checkCalls(s scene, outcome string) {
 		b.errorf("old, and yet committed: %q", all)
 	case outcome != "new" && ran("ArtifactInstall_Enter") && !ran("ArtifactFailure_Leave"):
 		b.errorf("%s, without ArtifactFailure: %q", outcome, all)
+	case outcome == "old" && ran("ArtifactInstall_Enter") && !b.trialLost && !(ran("ArtifactRollback_Enter") && ran("ArtifactRollback_Leave")):
+		b.errorf("old, without ArtifactRollback: %q", all)
+	case outcome == "inconsistent" && ran("ArtifactRollback_Enter"):
+		b.errorf("rolled back what has no way back: %q", all)
 	}
 }

@@ -10,14 +10,15 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/usb-updater/usb-updater/internal/install/state"
 	"github.com/usb-updater/usb-updater/test/sim"
 )
 
 // again parts the calls of an installation from those of the next one.
 const again = "again"
 
-// begin names what is tried, for error texts.
-func (b *bench) begin(about string) { b.about = about }
+// begin starts something, whose name is for error texts. One kill came before.
+func (b *bench) begin(about string) { b.about, b.kills, b.trialLost = about, 1, b.lostBefore }
 
 func (b *bench) errorf(format string, args ...any) {
 	b.t.Helper()
@@ -59,6 +60,7 @@ func (b *bench) checkNext() {
 	b.t.Helper()
 	env, err := b.Env()
 	b.check(err)
+	b.noteTrial(env)
 	for _, n := range sim.Slots {
 		next := env["mender_boot_part"] == strconv.Itoa(n) || env["upgrade_available"] == "1"
 		if next && b.holds(n) == "" {
@@ -67,6 +69,16 @@ func (b *bench) checkNext() {
 	}
 	if env["vendor_serial"] != "keep me" {
 		b.errorf("boot environment: vendor_serial=%q", env["vendor_serial"])
+	}
+}
+
+// noteTrial looks whether the boot loader has ended a trial that nobody judged.
+func (b *bench) noteTrial(env map[string]string) {
+	b.t.Helper()
+	r, err := state.Read(b.Data())
+	b.check(err)
+	if p := r.Pending; p != nil && p.Version == 1 && p.Slotted() && env["upgrade_available"] == "0" && env["mender_boot_part"] == "2" {
+		b.trialLost = true
 	}
 }
 
@@ -96,4 +108,7 @@ func (b *bench) bootNext() {
 	if strconv.Itoa(got) != want {
 		b.errorf("slot %d came up, want %s: %v", got, want, env)
 	}
+	env, err = b.Env()
+	b.check(err)
+	b.noteTrial(env)
 }
