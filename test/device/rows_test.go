@@ -37,6 +37,11 @@ func elsewhere() map[string]proof {
 		"letters of `mender_boot_part_hex`":                                                {"internal/bootenv/loader_test.go", "func TestMenderWrites("},
 		"usb-updater.conf that is wrong":                                                   {scripts + "configuration.txtar", "# The file of the agent counts, too"},
 		"store of a system of another word size":                                           {"internal/install/state/store_test.go", "func TestForeign("},
+		"install while an update is pending whose commit or rollback is begun, with `--stop-before` or by a power cut": {scripts + "resume.txtar", "# finished. An installation does that first, and says so."},
+		"install while an update is pending whose installation was cut short":                                          {scripts + "interrupted.txtar", "try ArtifactInstall_Enter install install rollback"},
+		"the boot loader went back while a commit had begun":                                                           {"internal/install/interrupted_test.go", "func TestInterrupted("},
+		"`rollback` after `rollback --stop-before ArtifactFailure_Enter` or `Cleanup`":                                 {scripts + "interrupted.txtar", "'resume --stop-before ArtifactFailure_Enter' rollback"},
+		"killed in ArtifactFailure of a slot's rollback":                                                               {scripts + "interrupted.txtar", "ArtifactFailure_Enter, install rollback resume: 0 137 1, release-1"},
 	}
 }
 
