@@ -337,7 +337,7 @@ func (e *Engine) unwind(ctx context.Context, r state.Record) error {
 	case state.ArtifactFailureEnter, state.Cleanup:
 		if p.Slotted() {
 			if err := e.Loader.Revert(ctx); err != nil { // for nothing, if the record is ours
-				return err
+				return bootEnvError{err}
 			}
 			if p.ManifestDigest == "" {
 				p.RolledBack = true // it is now; another client's record speaks of its scripts, too
@@ -393,7 +393,7 @@ func (e *Engine) closeUpdate(ctx context.Context, st status) error {
 		return e.unwind(ctx, r)
 	}
 	if err := e.Loader.Revert(ctx); err != nil {
-		return err
+		return bootEnvError{err}
 	}
 	p.RolledBack = true // the old slot runs
 	r.Pending = &p
