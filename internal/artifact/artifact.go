@@ -112,7 +112,7 @@ func (a *Artifact) open(keys []*Key) error {
 	if err := a.findData(h.Empty); err != nil {
 		return err
 	}
-	h.RawDigest = [32]byte(a.src.sum.Sum(nil))
+	h.RawDigest, h.RawSize = [32]byte(a.src.sum.Sum(nil)), a.src.off
 	a.src.sum = nil
 	for _, f := range h.Files {
 		a.todo[f.Name] = f.SHA256

@@ -50,6 +50,7 @@ func TestHeader(t *testing.T) {
 		FormatVersion:  3,
 		ManifestDigest: sha256.Sum256(manifest),
 		RawDigest:      sha256.Sum256(b[:data+blockSize]),
+		RawSize:        int64(data + blockSize),
 		Name:           "rel-1 (ü)",
 		Group:          "production",
 		DeviceTypes:    []string{"box", "box-2"},

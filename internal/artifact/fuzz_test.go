@@ -2,6 +2,7 @@ package artifact
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"testing"
@@ -47,6 +48,9 @@ func FuzzOpen(f *testing.F) {
 		}
 		if !res.proof.Valid() || res.header.Name == "" || len(res.files) != len(res.header.Files) {
 			t.Fatalf("accepted: %+v, %d files", res.header, len(res.files))
+		}
+		if h := res.header; h.RawSize > MaxRawSize || sha256.Sum256(fixed(in)[:h.RawSize]) != h.RawDigest {
+			t.Fatalf("the first %d bytes do not have the digest %x", h.RawSize, h.RawDigest)
 		}
 		again := readAll(t.Context(), bytes.NewReader(fixed(in)), opts)
 		if again.err != nil || again.header.RawDigest != res.header.RawDigest {

@@ -9,9 +9,11 @@ type Header struct {
 	FormatVersion  int      // 2 or 3
 	ManifestDigest [32]byte // SHA-256 of the manifest's bytes: the artifact's identity
 	// RawDigest is the SHA-256 of every byte of the stream before the first
-	// byte of the payload archive; of the whole stream if there is none. A
-	// second read of a stick that gives another RawDigest reads other bytes.
+	// byte of the payload archive; of the whole stream if there is none.
+	// RawSize is how many these are, at most [MaxRawSize]. With both, a second
+	// read can be compared with the first before any of it is parsed.
 	RawDigest  [32]byte
+	RawSize    int64
 	Signed     bool   // there is a manifest.sig
 	VerifiedBy string // name of the key that verified it, "" if no keys were given
 

@@ -12,6 +12,11 @@ const (
 	// accepted when [Options.MaxWindow] is 0. Stock Mender .xz artifacts
 	// declare this much (source: mender-artifact, compressor_lzma.go).
 	DefaultMaxWindow = 64 << 20
+
+	// MaxRawSize bounds [Header.RawSize], in bytes. It follows from the limits of
+	// the parts and of the archive around them.
+	MaxRawSize = maxVersionSize + maxManifestSize + maxSignatureSize + maxHeaderStored +
+		maxOuterEntries*(2*blockSize+maxPAXSize) + maxTarPadding + 3*blockSize
 )
 
 // Sizes in bytes. The format itself has no limits; these leave legitimate
