@@ -30,7 +30,7 @@ func unreadable(bad int64) func(string, int64, int) error {
 // TestDefenseD12ErrorInEachBlock: an artifact of which one block of 4 KiB cannot
 // be read, for each block.
 func TestDefenseD12ErrorInEachBlock(t *testing.T) {
-	need(t, "/dev/fuse")
+	needFUSE(t)
 	r := newRig(t)
 	honest := r.artifact(t, "release-2", nil)
 	for bad := int64(0); bad*block < int64(len(honest)); bad++ {
@@ -64,7 +64,7 @@ func TestDefenseD12ErrorInEachBlock(t *testing.T) {
 // TestDefenseD12ErrorInFileSystem: a stick with a real file system of which one
 // block cannot be read, for each block that an update reads.
 func TestDefenseD12ErrorInFileSystem(t *testing.T) {
-	need(t, "/dev/fuse", "/dev/loop-control")
+	needLoop(t)
 	r := newRig(t)
 	packed := r.artifact(t, "release-2", func(s *artifacttest.Spec) { s.Compression = "gzip" })
 	content := fileSystem(t, map[string][]byte{name: packed, "mender/notes.txt": []byte("no artifact")})
@@ -151,7 +151,7 @@ func trap(files map[string][]byte, at moment) (s *fuse.Stick, hit, release chan 
 
 // TestDefenseD12PulledOut: the stick is gone in the middle of a read.
 func TestDefenseD12PulledOut(t *testing.T) {
-	need(t, "/dev/fuse")
+	needFUSE(t)
 	r := newRig(t)
 	honest := r.artifact(t, "release-2", nil)
 	for what, at := range moments(t, honest) {
@@ -180,7 +180,7 @@ func TestDefenseD12PulledOut(t *testing.T) {
 // must not keep the agent from ending: it says so at once, and its process goes
 // when the kernel gives the read up.
 func TestDefenseD12Hangs(t *testing.T) {
-	need(t, "/dev/fuse")
+	needFUSE(t)
 	const patience = 5 * time.Second // of 10 that the unit gives
 	r := newRig(t)
 	honest := r.artifact(t, "release-2", nil)
@@ -216,7 +216,7 @@ func TestDefenseD12Hangs(t *testing.T) {
 // is read of it any more. That it is gone while the slot is read back changes
 // nothing but what its unit decides.
 func TestDefenseD12PulledWhileVerified(t *testing.T) {
-	need(t, "/dev/fuse")
+	needFUSE(t)
 	r := newRig(t)
 	honest := r.artifact(t, "release-2", nil)
 	s := fuse.NewStick(map[string][]byte{name: honest})

@@ -32,7 +32,7 @@ func flipped(b []byte, at int64) []byte {
 // TestDefenseD03LyingBytes: a stick that gives other bytes at the second read
 // than at the first, or only at the first, in each part of an artifact.
 func TestDefenseD03LyingBytes(t *testing.T) {
-	need(t, "/dev/fuse")
+	needFUSE(t)
 	r := newRig(t)
 	honest := r.artifact(t, "release-2", nil)
 	parts := regions(t, honest)
@@ -76,7 +76,7 @@ func TestDefenseD03LyingBytes(t *testing.T) {
 
 // TestDefenseD03AnotherArtifact: the second read gives another whole artifact.
 func TestDefenseD03AnotherArtifact(t *testing.T) {
-	need(t, "/dev/fuse")
+	needFUSE(t)
 	r := newRig(t)
 	honest := r.artifact(t, "release-2", nil)
 	for other, b := range map[string][]byte{
@@ -115,7 +115,7 @@ func TestDefenseD03AnotherArtifact(t *testing.T) {
 // TestDefenseD03LyingDirectory: the directory changes between the choice and
 // the installation.
 func TestDefenseD03LyingDirectory(t *testing.T) {
-	need(t, "/dev/fuse")
+	needFUSE(t)
 	for what, change := range map[string]func(fuse.Entry) (fuse.Entry, error){
 		"a directory":  func(e fuse.Entry) (fuse.Entry, error) { e.Mode = unix.S_IFDIR | 0o755; return e, nil },
 		"a link":       func(e fuse.Entry) (fuse.Entry, error) { e.Mode = unix.S_IFLNK | 0o777; return e, nil },
@@ -154,7 +154,7 @@ func TestDefenseD03LyingDirectory(t *testing.T) {
 // TestDefenseD03Random: lies at random, HOSTILE_RUNS of them (default 60), each
 // with a seed that a failure names.
 func TestDefenseD03Random(t *testing.T) {
-	need(t, "/dev/fuse")
+	needFUSE(t)
 	runs := 60
 	if n, err := strconv.Atoi(os.Getenv("HOSTILE_RUNS")); err == nil {
 		runs = n

@@ -159,7 +159,7 @@ func TestDefenseD08StickPaths(t *testing.T) {
 // TestDefenseD08Labels: the label of a file system decides nothing and is not
 // even printed.
 func TestDefenseD08Labels(t *testing.T) {
-	need(t, "/dev/fuse", "/dev/loop-control")
+	needLoop(t)
 	for _, label := range []string{"\x1b[2J$(reboot)", "a\nresult=ok", "%n%s\xff", "rootfs", "/dev/mmcblk0p3"} {
 		r := newRig(t)
 		m := newMedium(t, fuse.NewStick(files{image: fileSystem(t, files{name: r.artifact(t, "release-2", nil)}, "-L", label)}))

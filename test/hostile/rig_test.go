@@ -40,11 +40,24 @@ const (
 	sick       = "release-4" // fails its health check
 )
 
-// need skips without root and what the tests use, unless REQUIRE demands the
-// device tests.
-func need(t *testing.T, paths ...string) {
+// need skips without what all tests use and these things, unless REQUIRE demands
+// the device tests. A test has a device of its own, so that several run at a time.
+func need(t *testing.T, things ...string) {
 	t.Helper()
-	tier.Device.Need(t, append(paths, "root", "mke2fs", "debugfs")...)
+	tier.Device.Need(t, append(things, "mke2fs", "debugfs")...)
+	t.Parallel()
+}
+
+// needFUSE is for tests whose stick is a directory that decides what it answers.
+func needFUSE(t *testing.T, things ...string) {
+	t.Helper()
+	need(t, append(things, "root", "/dev/fuse")...)
+}
+
+// needLoop is for tests whose stick is a block device.
+func needLoop(t *testing.T, things ...string) {
+	t.Helper()
+	needFUSE(t, append(things, "/dev/loop-control")...)
 }
 
 // workshop is what all tests share: a key, images, and a device that runs

@@ -71,7 +71,7 @@ func (r *rig) usbNode(t *testing.T, path, attribute, value string) {
 // reads a byte of it, and says with a code of its own why it refuses. What is
 // refused costs the device nothing; the same disk on a plain stick installs.
 func TestDefenseD10Sources(t *testing.T) {
-	need(t, "/dev/fuse", "/dev/loop-control")
+	needLoop(t)
 	tests := []struct {
 		name    string
 		classes []string // of the USB device's interfaces; none: it is on another bus
@@ -154,7 +154,7 @@ func (r *rig) history(t *testing.T) string {
 // TestScanOfAHub: a hub full of sticks, of which one has what the device needs.
 // All are looked at, one after the other, until that one installs.
 func TestScanOfAHub(t *testing.T) {
-	need(t, "/dev/fuse", "/dev/loop-control")
+	needLoop(t)
 	r := newRig(t)
 	var loops []string
 	for i, content := range []files{

@@ -7,6 +7,7 @@ package tier
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -22,7 +23,8 @@ const (
 )
 
 // Need ends the test if anything is missing: "root" to be it, an absolute path,
-// or a program by its name.
+// or a program by its name. A user's PATH may lack the directory of those for
+// the administrator, which is searched as well.
 func (r Tier) Need(tb testing.TB, things ...string) {
 	tb.Helper()
 	if missing := slices.DeleteFunc(slices.Clone(things), there); len(missing) > 0 {
@@ -38,7 +40,9 @@ func there(thing string) bool {
 	case strings.HasPrefix(thing, "/"):
 		_, err = os.Stat(thing)
 	default:
-		_, err = exec.LookPath(thing)
+		if _, err = exec.LookPath(thing); err != nil {
+			_, err = exec.LookPath(filepath.Join("/usr/sbin", thing))
+		}
 	}
 	return err == nil
 }
