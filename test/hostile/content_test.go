@@ -24,6 +24,13 @@ type files = map[string][]byte
 // device is as it was.
 func TestDefenseD05Contents(t *testing.T) {
 	need(t)
+	for _, kind := range kinds() {
+		t.Run(kind.name, func(t *testing.T) { kind.need(t); checkContents(t, kind.plugIn) })
+	}
+}
+
+func checkContents(t *testing.T, plugIn func(*testing.T, files) string) {
+	t.Helper()
 	r := newRig(t)
 	forBoard := func(device string) []byte {
 		return r.artifact(t, "release-2", func(s *artifacttest.Spec) { s.DeviceTypes = []string{device} })
@@ -76,7 +83,7 @@ func TestDefenseD05Contents(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			r := newRig(t)
 			before := r.snapshot(t)
-			o := r.run(t, writeStick(t, tt.files))
+			o := r.run(t, plugIn(t, tt.files))
 			if o.result != tt.want {
 				t.Errorf("result %q, want %q\n%s", o.result, tt.want, o.log)
 			}
@@ -175,6 +182,13 @@ func TestDefenseD07Crowds(t *testing.T) {
 // TestDefenseD09LeftIn: a stick that stays in for 50 boots is installed once.
 func TestDefenseD09LeftIn(t *testing.T) {
 	need(t)
+	for _, kind := range kinds() {
+		t.Run(kind.name, func(t *testing.T) { kind.need(t); checkLeftIn(t, kind.plugIn) })
+	}
+}
+
+func checkLeftIn(t *testing.T, plugIn func(*testing.T, files) string) {
+	t.Helper()
 	for what, tt := range map[string]struct {
 		release                      string
 		installs, commits, rollbacks int
@@ -199,7 +213,7 @@ func TestDefenseD09LeftIn(t *testing.T) {
 			if what == "beside an older one" {
 				content["b.mender"] = r.artifact(t, "release-2", nil)
 			}
-			installs, commits, rollbacks, slot := r.leftIn(t, []string{writeStick(t, content)}, func(string) {})
+			installs, commits, rollbacks, slot := r.leftIn(t, []string{plugIn(t, content)}, func(string) {})
 			if installs != tt.installs || commits != tt.commits || rollbacks != tt.rollbacks || slot != tt.slot {
 				t.Errorf("%d installs, %d commits, %d rollbacks, slot %d; want %d, %d, %d, %d",
 					installs, commits, rollbacks, slot, tt.installs, tt.commits, tt.rollbacks, tt.slot)

@@ -3,7 +3,7 @@
 package hostile
 
 import (
-	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/usb-updater/usb-updater/test/fuse"
+	"github.com/usb-updater/usb-updater/test/sim"
+	"github.com/usb-updater/usb-updater/test/tier"
 )
 
 // medium is a file on FUSE below a loop device: the stick as the kernel's own
@@ -25,11 +27,8 @@ const image = "stick.img"
 func newMedium(t *testing.T, s *fuse.Stick) *medium {
 	t.Helper()
 	dir, server := mounted(t, s)
-	out, err := exec.CommandContext(t.Context(), "losetup", "--find", "--show", "--read-only", filepath.Join(dir, image)).CombinedOutput()
-	if err != nil {
-		t.Fatalf("losetup: %v: %s", err, out)
-	}
-	m := &medium{strings.TrimSpace(string(out)), server}
+	out := command(t, "losetup", "--find", "--show", "--read-only", filepath.Join(dir, image))
+	m := &medium{strings.TrimSpace(out), server}
 	t.Cleanup(func() { m.end(t) })
 	return m
 }
@@ -39,8 +38,8 @@ func (m *medium) end(t *testing.T) {
 	if m.loop == "" {
 		return
 	}
-	if out, err := exec.CommandContext(context.Background(), "losetup", "--detach", m.loop).CombinedOutput(); err != nil {
-		t.Errorf("losetup --detach %s: %v: %s", m.loop, err, out)
+	if err := sim.Detach(m.loop); err != nil {
+		t.Error(err)
 	}
 	m.loop = ""
 	if err := m.server.Close(); err != nil {
@@ -51,15 +50,66 @@ func (m *medium) end(t *testing.T) {
 // fileSystem makes an ext4 image that holds the files.
 func fileSystem(t *testing.T, files map[string][]byte, options ...string) []byte {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "stick.img")
-	args := append([]string{"-q", "-F", "-t", "ext4", "-N", "64", "-d", writeStick(t, files)}, options...)
-	out, err := exec.CommandContext(t.Context(), "mke2fs", append(args, path, "2M")...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("mke2fs: %v: %s", err, out)
+	path := filepath.Join(t.TempDir(), image)
+	size := 2 << 20
+	for _, content := range files {
+		size += len(content)
 	}
+	args := append([]string{"-q", "-F", "-t", "ext4", "-N", "64", "-d", writeStick(t, files)}, options...)
+	command(t, "mke2fs", append(args, path, fmt.Sprintf("%dK", size/kib))...)
 	b, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// kind is a kind of stick.
+type kind struct {
+	name   string
+	needs  []string
+	plugIn func(t *testing.T, files map[string][]byte) string // returns what the agent gets
+}
+
+// kinds are a directory, which stands in for a stick, and a disk with a file
+// system, which the agent mounts.
+func kinds() []kind {
+	return []kind{
+		{"directory", nil, writeStick},
+		{"block device", []string{"root", "/dev/loop-control"}, func(t *testing.T, files map[string][]byte) string {
+			t.Helper()
+			path := filepath.Join(t.TempDir(), image)
+			if err := os.WriteFile(path, fileSystem(t, files), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			return attached(t, path)
+		}},
+	}
+}
+
+func (k kind) need(t *testing.T) {
+	t.Helper()
+	tier.Device.Need(t, k.needs...)
+}
+
+// attached makes a read-only loop device over a file.
+func attached(t *testing.T, path string) string {
+	t.Helper()
+	loop := strings.TrimSpace(command(t, "losetup", "--find", "--show", "--read-only", path))
+	t.Cleanup(func() {
+		if err := sim.Detach(loop); err != nil {
+			t.Error(err)
+		}
+	})
+	return loop
+}
+
+// command runs a program and returns what it prints.
+func command(t *testing.T, program string, args ...string) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), program, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %v: %v\n%s", program, args, err, out)
+	}
+	return string(out)
 }
