@@ -26,6 +26,8 @@ type Stick struct {
 	Content func(path string, pass int, b []byte) []byte
 	// Read, if set, sees each read of a file before it is answered.
 	Read func(path string, offset int64, n int) error
+	// Answer, if set, changes what a read of a file returns.
+	Answer func(path string, offset int64, p []byte)
 	// Names and Attr, if set, change what a directory says. pass is how often
 	// files had been opened before.
 	Names func(dir string, entries []Entry) ([]Entry, error)
@@ -131,6 +133,9 @@ func (s *Stick) ReadAt(name string, p []byte, offset int64) (int, error) {
 	n, err := bytes.NewReader(b).ReadAt(p, offset)
 	if errors.Is(err, io.EOF) {
 		err = nil
+	}
+	if s.Answer != nil {
+		s.Answer(name, offset, p[:n])
 	}
 	return n, err
 }
