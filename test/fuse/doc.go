@@ -1,4 +1,4 @@
-// Package fuse is a small read-only FUSE server for tests: a directory whose
+// Package fuse is a small FUSE server for tests: a directory whose
 // bytes, names and timing are decided by a function at each request. So it can
 // be a stick that lies, that fails at one block, that is slow, that stops
 // answering, or that is pulled out.

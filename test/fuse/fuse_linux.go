@@ -31,6 +31,15 @@ type FS interface {
 	ReadAt(path string, p []byte, offset int64) (int, error)
 }
 
+// Writer is an FS whose files can be written. Their size stays.
+type Writer interface {
+	FS
+	// WriteAt writes all of p to a file, or returns an error.
+	WriteAt(path string, p []byte, offset int64) error
+	// Sync hears that a file is flushed.
+	Sync(path string) error
+}
+
 // Server is a mounted FS.
 type Server struct {
 	dir  string
@@ -42,14 +51,18 @@ type Server struct {
 	closed bool
 }
 
-// Mount mounts fs on the directory dir.
+// Mount mounts fs on the directory dir, read-only if it is no [Writer].
 func Mount(dir string, fs FS) (*Server, error) {
 	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open /dev/fuse: %w", err)
 	}
 	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other,max_read=%d", fd, maxWrite)
-	if err := unix.Mount("stick", dir, "fuse.stick", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_RDONLY, options); err != nil {
+	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV)
+	if _, ok := fs.(Writer); !ok {
+		flags |= unix.MS_RDONLY
+	}
+	if err := unix.Mount("stick", dir, "fuse.stick", flags, options); err != nil {
 		return nil, errors.Join(fmt.Errorf("mount fuse on %s: %w", dir, err), unix.Close(fd))
 	}
 	s := &Server{dir: dir, fs: fs, done: make(chan struct{}), paths: map[uint64]string{rootID: ""}}
@@ -163,6 +176,19 @@ func (s *Server) answer(r request) (body []byte, err error, silent bool) {
 		p := make([]byte, min(ne.Uint32(r.body[16:]), maxRequest))
 		n, err := s.fs.ReadAt(name, p, int64(ne.Uint64(r.body[8:])))
 		return p[:n], err, false
+	case opWrite:
+		const fixed = 40 // struct fuse_write_in
+		data := r.body[fixed:][:ne.Uint32(r.body[16:])]
+		w, ok := s.fs.(Writer)
+		if !ok {
+			return nil, unix.EROFS, false
+		}
+		return writeOut(len(data)), w.WriteAt(name, data, int64(ne.Uint64(r.body[8:]))), false
+	case opFsync:
+		if w, ok := s.fs.(Writer); ok {
+			return nil, w.Sync(name), false
+		}
+		return nil, nil, false
 	case opReaddir:
 		body, err := s.readdir(name, ne.Uint64(r.body[8:]), int(ne.Uint32(r.body[16:])))
 		return body, err, false

@@ -14,8 +14,10 @@ const (
 	opGetattr     = 3
 	opOpen        = 14
 	opRead        = 15
+	opWrite       = 16
 	opStatfs      = 17
 	opRelease     = 18
+	opFsync       = 20
 	opFlush       = 25
 	opInit        = 26
 	opOpendir     = 27
@@ -86,6 +88,13 @@ func attrOut(node uint64, e Entry) []byte { return append(make([]byte, 16), attr
 func openOut(flags uint32) []byte {
 	b := make([]byte, 16)
 	binary.NativeEndian.PutUint32(b[8:], flags)
+	return b
+}
+
+// writeOut is struct fuse_write_out.
+func writeOut(n int) []byte {
+	b := make([]byte, 8)
+	binary.NativeEndian.PutUint32(b, uint32(n))
 	return b
 }
 

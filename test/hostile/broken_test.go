@@ -212,37 +212,6 @@ func TestDefenseD12Hangs(t *testing.T) {
 	}
 }
 
-// TestDefenseD12PulledWhileVerified: from the last byte of the stick on nothing
-// is read of it any more. That it is gone while the slot is read back changes
-// nothing but what its unit decides.
-func TestDefenseD12PulledWhileVerified(t *testing.T) {
-	needFUSE(t)
-	r := newRig(t)
-	honest := r.artifact(t, "release-2", nil)
-	s := fuse.NewStick(map[string][]byte{name: honest})
-	seen := make(chan struct{})
-	var once sync.Once
-	s.Read = func(path string, offset int64, _ int) error {
-		if s.Opens(path) == 2 && offset >= int64(len(honest)) {
-			once.Do(func() { close(seen) })
-		}
-		return nil
-	}
-	dir, server := mounted(t, s)
-	_, end := r.agent(t, "run", dir)
-	await(t, seen)
-	if err := server.Pull(); err != nil {
-		t.Error(err)
-	}
-	o := end()
-	if !r.safe(t, o, "release-2") {
-		o.oneOf(t, "stick-failed", "bad-artifact")
-		r.recovers(t)
-		return
-	}
-	r.boots(t, 3)
-}
-
 // await fails if the moment does not come.
 func await(t *testing.T, hit <-chan struct{}) {
 	t.Helper()

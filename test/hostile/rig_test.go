@@ -123,24 +123,28 @@ func (w *workshop) release(name string) (sim.Release, error) {
 	if err != nil {
 		return sim.Release{}, err
 	}
-	noise := make([]byte, 128*kib)
-	rng := mathrand.New(mathrand.NewPCG(7, uint64(name[len(name)-1])))
-	for i := range noise {
-		noise[i] = byte(rng.Uint32())
-	}
 	files := map[string]sim.File{
 		"etc/mender/key.pem": {Content: string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})), Mode: 0o644},
 		"etc/mender/mender.conf": {
 			Content: `{"RootfsPartA": "/dev/mmcblk0p2", "RootfsPartB": "/dev/mmcblk0p3", "ArtifactVerifyKey": "/etc/mender/key.pem"}`,
 			Mode:    0o644,
 		},
-		"opt/noise": {Content: string(noise), Mode: 0o644},
+		"opt/noise": {Content: string(noise(128*kib, name[len(name)-1])), Mode: 0o644},
 	}
 	if name == sick {
 		files["etc/usb-updater/usb-updater.conf"] = sim.File{Content: `{"HealthDeadlineSeconds": 0}`, Mode: 0o644}
 		files["etc/usb-updater/health.d/10-ill"] = sim.File{Content: "#!/bin/sh\nexit 1\n", Mode: 0o755}
 	}
 	return sim.Release{Name: name, Files: files}, nil
+}
+
+// noise does not compress. It is always the same for a seed.
+func noise(size int, seed byte) []byte {
+	rng, b := mathrand.New(mathrand.NewPCG(7, uint64(seed))), make([]byte, size)
+	for i := range b {
+		b[i] = byte(rng.Uint32())
+	}
+	return b
 }
 
 // artifact makes a signed artifact of a release. The image is not compressed
