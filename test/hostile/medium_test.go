@@ -107,7 +107,7 @@ func attached(t *testing.T, path string) string {
 // command runs a program and returns what it prints.
 func command(t *testing.T, program string, args ...string) string {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), program, args...).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), sim.Tool(program), args...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s %v: %v\n%s", program, args, err, out)
 	}

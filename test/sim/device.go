@@ -90,7 +90,7 @@ func makeFile(path string, size int64) error {
 
 // Attach makes a loop device over a file.
 func Attach(path string) (string, error) {
-	out, err := exec.Command(tool("losetup"), "--find", "--show", path).CombinedOutput()
+	out, err := exec.Command(Tool("losetup"), "--find", "--show", path).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("losetup %s: %w: %s", path, err, out)
 	}
@@ -99,15 +99,15 @@ func Attach(path string) (string, error) {
 
 // Detach ends a loop device.
 func Detach(loop string) error {
-	if out, err := exec.Command(tool("losetup"), "--detach", loop).CombinedOutput(); err != nil {
+	if out, err := exec.Command(Tool("losetup"), "--detach", loop).CombinedOutput(); err != nil {
 		return fmt.Errorf("losetup --detach %s: %w: %s", loop, err, out)
 	}
 	return nil
 }
 
-// tool finds a program of the administrator's, whose directory a user's PATH
+// Tool finds a program of the administrator's, whose directory a user's PATH
 // may lack.
-func tool(name string) string {
+func Tool(name string) string {
 	if path, err := exec.LookPath(name); err == nil {
 		return path
 	}
@@ -241,7 +241,7 @@ func (d *Device) bringUp(n int) error {
 	if err := os.MkdirAll(filepath.Join(d.Dir, "run"), 0o755); err != nil {
 		return err
 	}
-	out, err := exec.Command(tool("debugfs"), "-R", "rdump /etc "+d.Dir, d.Slot(n)).CombinedOutput()
+	out, err := exec.Command(Tool("debugfs"), "-R", "rdump /etc "+d.Dir, d.Slot(n)).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("debugfs: %w: %s", err, out)
 	}

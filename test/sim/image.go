@@ -47,7 +47,7 @@ func (r Release) Image(path string, size int64) error {
 	if err := makeFile(path, size); err != nil {
 		return err
 	}
-	out, err := exec.Command(tool("mke2fs"), "-q", "-F", "-t", "ext4", "-L", "rootfs", "-d", tree, path).CombinedOutput()
+	out, err := exec.Command(Tool("mke2fs"), "-q", "-F", "-t", "ext4", "-L", "rootfs", "-d", tree, path).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("mke2fs: %w: %s", err, out)
 	}
