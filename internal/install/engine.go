@@ -95,7 +95,7 @@ type BlackBox interface {
 // held against the checksum before that.
 type Target interface {
 	Write(p []byte) (int, error)
-	Sync() error
+	Sync(ctx context.Context) error
 	Verify(ctx context.Context, sha256 [sha256.Size]byte) error
 	Close() error
 }

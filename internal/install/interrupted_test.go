@@ -78,7 +78,7 @@ func TestInterrupted(t *testing.T) {
 					switch {
 					case verb == "rollback" && err != nil:
 						t.Errorf("error %v", err)
-					case verb != "rollback" && (!errors.Is(err, tt.why) || errors.Is(err, ErrTrialFailed) != (errors.Is(tt.why, ErrTrialFailed))):
+					case verb != "rollback" && (!errors.Is(err, tt.why) || errors.Is(err, ErrTrialFailed) != errors.Is(tt.why, ErrTrialFailed)):
 						t.Errorf("error %v, want %v", err, tt.why)
 					}
 					if got := m.ranScripts(); got != tt.ran {
@@ -87,7 +87,7 @@ func TestInterrupted(t *testing.T) {
 					if m.record.Pending != nil || m.record.ArtifactName != "release-1" || m.env["upgrade_available"] != "0" || m.env["mender_boot_part"] != "2" {
 						t.Errorf("record %+v, environment %v", m.record, m.env)
 					}
-					if (len(m.record.Failed) == 1) != (errors.Is(tt.why, ErrTrialFailed)) {
+					if (len(m.record.Failed) == 1) != errors.Is(tt.why, ErrTrialFailed) {
 						t.Errorf("failed: %v: what had no trial may be tried again", m.record.Failed)
 					}
 				})

@@ -260,7 +260,7 @@ func (w *target) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (w *target) Sync() error {
+func (w *target) Sync(context.Context) error {
 	if err := w.m.write("sync"); err != nil {
 		return err
 	}

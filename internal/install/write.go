@@ -86,7 +86,7 @@ func (e *Engine) stream(ctx context.Context, p *Plan) (_ *artifact.Verified, err
 	if err != nil {
 		return nil, err
 	}
-	if err := t.Sync(); err != nil {
+	if err := t.Sync(ctx); err != nil {
 		return nil, err
 	}
 	progress.finish()

@@ -82,7 +82,7 @@ func writeSlot(t *testing.T, path string, image []byte) slot.Stats {
 	}
 	_, err = w.Write(image)
 	if err == nil {
-		err = w.Sync()
+		err = w.Sync(t.Context())
 	}
 	if err == nil {
 		err = w.Verify(t.Context(), sha256.Sum256(image))
@@ -173,7 +173,7 @@ func TestSlotReadBack(t *testing.T) {
 			}
 			defer w.Close()
 			_, err = w.Write(content)
-			if err := errors.Join(err, w.Sync()); err != nil {
+			if err := errors.Join(err, w.Sync(t.Context())); err != nil {
 				t.Fatal(err)
 			}
 			if tt.hit >= 0 {

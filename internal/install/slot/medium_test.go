@@ -37,6 +37,7 @@ type fakeMedium struct {
 	cutAfter   int           // operations until the power is cut; -1: never
 	hang       chan struct{} // of writes
 	hangRead   chan struct{}
+	hangFlush  chan struct{}
 	fault      func(op, n int) fault // of the write or command of that number; nil: none
 
 	ops     int
@@ -181,6 +182,9 @@ func (m *fakeMedium) Zero(off, n int64) error {
 }
 
 func (m *fakeMedium) Flush() error {
+	if m.hangFlush != nil {
+		<-m.hangFlush
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.change(); err != nil {
@@ -220,7 +224,7 @@ func fill(ctx context.Context, w *Writer, image []byte) error {
 			return err
 		}
 	}
-	return w.Sync()
+	return w.Sync(ctx)
 }
 
 // install writes the image, syncs, verifies and closes.

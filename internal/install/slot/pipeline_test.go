@@ -283,6 +283,34 @@ func TestHangingMedium(t *testing.T) {
 	})
 }
 
+// TestHangingSync: so is a write that Sync waits for, and the flush.
+func TestHangingSync(t *testing.T) {
+	image := noise(3*blockSize, 1)
+	for _, hang := range []string{"write", "flush"} {
+		t.Run(hang, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newFakeMedium(t, make([]byte, len(image)))
+				hung := make(chan struct{})
+				if hang == "flush" {
+					m.hangFlush = hung
+				} else {
+					m.hang = hung
+				}
+				w := m.open(false)
+				ctx, cancel := context.WithTimeout(t.Context(), closeGrace)
+				defer cancel()
+				if err := fill(ctx, w, image); !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("Sync: %v, want the context's error", err)
+				}
+				if err := w.Close(); err == nil || !strings.Contains(err.Error(), "does not answer") {
+					t.Errorf("Close: %v", err)
+				}
+				close(hung)
+			})
+		})
+	}
+}
+
 // TestHangingReadBack: so is a read of Verify.
 func TestHangingReadBack(t *testing.T) {
 	image := noise(3*blockSize, 1)
@@ -352,10 +380,10 @@ func TestAfterTheEnd(t *testing.T) {
 			t.Errorf("Commit %d: %v, want %v", i, err, want)
 		}
 	}
-	if err := w.Sync(); err != nil {
+	if err := w.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Sync(); !errors.Is(err, fs.ErrClosed) {
+	if err := w.Sync(t.Context()); !errors.Is(err, fs.ErrClosed) {
 		t.Errorf("second Sync: %v, want fs.ErrClosed", err)
 	}
 	if _, err := w.Write(make([]byte, blockSize)); !errors.Is(err, fs.ErrClosed) {

@@ -50,7 +50,7 @@ func write(t *testing.T, p Partition, image []byte) (Stats, error) {
 		}
 		rest = rest[n:]
 	}
-	if err := w.Sync(); err != nil {
+	if err := w.Sync(t.Context()); err != nil {
 		return w.Stats(), err
 	}
 	return w.Stats(), w.Verify(t.Context(), sha256.Sum256(image))
@@ -117,7 +117,7 @@ func TestVerifySeesADifference(t *testing.T) {
 		if _, err := w.Write(image); err != nil {
 			t.Fatal(err)
 		}
-		if err := w.Sync(); err != nil {
+		if err := w.Sync(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		f, err := os.OpenFile(p.Path, os.O_WRONLY, 0)
@@ -144,7 +144,7 @@ func TestVerifyEndsWithItsContext(t *testing.T) {
 	if _, err := w.Write(make([]byte, 10)); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Sync(); err != nil {
+	if err := w.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -213,7 +213,7 @@ func TestVolumeInterrupted(t *testing.T) {
 func TestVolumeUntouched(t *testing.T) {
 	v := newFakeVolume(noise(blockSize, 1))
 	w := v.open(t, blockSize)
-	if err := w.Sync(); !errors.Is(err, ErrIncomplete) {
+	if err := w.Sync(t.Context()); !errors.Is(err, ErrIncomplete) {
 		t.Errorf("Sync: %v, want ErrIncomplete", err)
 	}
 	if err := w.Close(); err != nil {

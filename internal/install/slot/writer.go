@@ -54,14 +54,15 @@ type Writer struct {
 	part     Partition
 	m        medium
 	ring     *ring
-	lent     chan *block // in the order of the image
-	input    chan *block // to be compared
-	output   chan *block // to be written
-	off      int64       // bytes committed
-	short    bool        // the last block has been committed
-	ended    bool        // input is closed
-	verified bool        // Verify was called
-	cur      *block      // partly filled by Write
+	lent     chan *block   // in the order of the image
+	input    chan *block   // to be compared
+	output   chan *block   // to be written
+	written  chan struct{} // closed when all of output has been
+	off      int64         // bytes committed
+	short    bool          // the last block has been committed
+	ended    bool          // input is closed
+	verified bool          // Verify was called
+	cur      *block        // partly filled by Write
 
 	comparer comparer
 	readBack ReadBack
@@ -114,10 +115,11 @@ func newWriter(p Partition, m medium, size int64, what ReadBack, zeroes bool, no
 	}
 	w := &Writer{
 		part: p, m: m, ring: r, readBack: what,
-		lent:   make(chan *block, ringBlocks),
-		input:  make(chan *block, ringBlocks),
-		output: make(chan *block, ringBlocks),
-		failed: make(chan struct{}),
+		lent:    make(chan *block, ringBlocks),
+		input:   make(chan *block, ringBlocks),
+		output:  make(chan *block, ringBlocks),
+		written: make(chan struct{}),
+		failed:  make(chan struct{}),
 	}
 	w.zeroes.Store(zeroes)
 	proves := what == ReadChanged && m.Uncached()
@@ -139,6 +141,7 @@ func newWriter(p Partition, m medium, size int64, what ReadBack, zeroes bool, no
 		}
 	})
 	w.work.Go(func() {
+		defer close(w.written)
 		defer w.rescue()
 		for b := range w.output {
 			if !w.stopped() {
@@ -264,8 +267,9 @@ func (w *Writer) commitCurrent() error {
 }
 
 // Sync waits until everything is written, and until the medium has it all. It
-// flushes the medium's cache once, whatever the image.
-func (w *Writer) Sync() error {
+// flushes the medium's cache once, whatever the image. When ctx ends it returns at
+// once, and nothing more is begun.
+func (w *Writer) Sync(ctx context.Context) error {
 	if w.ended {
 		return fmt.Errorf("sync slot %s: %w", w.part.Path, errClosed)
 	}
@@ -273,19 +277,36 @@ func (w *Writer) Sync() error {
 		return err
 	}
 	w.end()
-	w.work.Wait()
-	if !w.stopped() {
-		w.command()
+	flushed := make(chan struct{})
+	w.work.Go(func() {
+		defer close(flushed)
+		defer w.rescue()
+		<-w.written
+		w.flush()
+	})
+	select {
+	case <-flushed:
+	case <-ctx.Done():
+		w.fail(fmt.Errorf("sync slot %s: %w", w.part.Path, context.Cause(ctx)))
 	}
 	if w.stopped() {
 		return w.err
 	}
+	return nil
+}
+
+// flush is what follows the last write.
+func (w *Writer) flush() {
+	if !w.stopped() {
+		w.command()
+	}
+	if w.stopped() {
+		return
+	}
 	w.done.flushes.Add(1)
 	if err := w.m.Flush(); err != nil {
 		w.fail(fmt.Errorf("sync slot %s: %w", w.part.Path, cause(err)))
-		return w.err
 	}
-	return nil
 }
 
 // end lets the stages finish.
