@@ -368,7 +368,7 @@ func (b *bench) checkCalls(s scene, outcome string) {
 		b.errorf("old, and yet committed: %q", all)
 	case outcome != "new" && ran("ArtifactInstall_Enter") && !ran("ArtifactFailure_Leave"):
 		b.errorf("%s, without ArtifactFailure: %q", outcome, all)
-	case outcome == "old" && ran("ArtifactInstall_Enter") && !b.trialLost && !(ran("ArtifactRollback_Enter") && ran("ArtifactRollback_Leave")):
+	case outcome == "old" && ran("ArtifactInstall_Enter") && !b.trialLost && (!ran("ArtifactRollback_Enter") || !ran("ArtifactRollback_Leave")):
 		b.errorf("old, without ArtifactRollback: %q", all)
 	case outcome == "inconsistent" && ran("ArtifactRollback_Enter"):
 		b.errorf("rolled back what has no way back: %q", all)
