@@ -79,7 +79,7 @@ packages: ## install the Debian packages that the tests use
 .PHONY: test-unit
 test-unit: ## unit, script and guard tests with the race detector
 	@if command -v gcc >/dev/null || [ -n "$$CI" ]; then \
-		set -x; CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 10m ./...; \
+		set -x; CGO_ENABLED=1 $(GO) test -race -shuffle=on -parallel 4 -timeout 10m ./...; \
 	else \
 		echo "test-unit: gcc is not installed: without the race detector"; \
 		set -x; $(GO) test -shuffle=on -timeout 10m ./...; \
@@ -134,8 +134,8 @@ bench: build ## decoding speed and, as root, whole installs; PEERS=1 beside othe
 	fi
 
 .PHONY: fuzz
-fuzz: ## every fuzz target for FUZZTIME (10s); a finding stays in testdata/fuzz
-	test/fuzz-all $${FUZZTIME:-10s}
+fuzz: ## every fuzz target for FUZZTIME (7s); a finding stays in testdata/fuzz
+	test/fuzz-all $${FUZZTIME:-7s}
 
 .PHONY: cover
 cover: ## statement coverage by package
