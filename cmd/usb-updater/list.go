@@ -58,7 +58,6 @@ func (a *agent) list(ctx context.Context) (report.Code, error) {
 		return codeOf(err, report.StickFailed), err
 	}
 	decision := decide(self, found)
-	code, obstacle := a.obstacle(ctx, d)
 
 	var out listing
 	out.Device.Type, out.Device.Name, out.Device.Version = self.deviceType, self.name, self.record.Provides["rootfs-image.version"]
@@ -69,7 +68,10 @@ func (a *agent) list(ctx context.Context) (report.Code, error) {
 		if c.header != nil {
 			out.Artifacts[i].Name, out.Artifacts[i].Version = c.header.Name, c.header.Provides["rootfs-image.version"]
 		}
-		if x := &out.Artifacts[i]; x.Chosen && obstacle != nil {
+	}
+	if decision.Chosen >= 0 {
+		if code, obstacle := a.obstacle(ctx, d); obstacle != nil {
+			x := &out.Artifacts[decision.Chosen]
 			x.Chosen, x.Rule, x.Reason = false, code.Name, oneLine(obstacle)
 		}
 	}

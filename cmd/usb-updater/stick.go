@@ -43,18 +43,17 @@ func (a *agent) openStick(ctx context.Context, p profile, directory bool) (*moun
 		AllowDirectory: directory || p.device.Simulated(),
 		AllowComposite: p.device.Agent.AllowComposite,
 	}
-	described := false
 	if sys := p.device.Path("/sys"); !p.device.Simulated() || describesDisks(sys) {
 		var err error
 		if opts.Protected, err = p.device.OwnStorage(p.slots); err != nil {
 			return nil, err
 		}
-		opts.Sysfs, opts.Buses, described = sys, p.device.Agent.Buses, true
+		opts.Sysfs, opts.Buses = sys, p.device.Agent.Buses
 	}
 	if a.tell != nil { // what is no stick is told by what opens it
 		a.tell.present, _ = mount.Presence(stickName(a.args[0], opts), opts)
 	}
-	if described {
+	if opts.Sysfs != "" {
 		if err := withinLimit(a.args[0], opts.Sysfs); err != nil {
 			return nil, err
 		}

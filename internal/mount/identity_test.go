@@ -214,7 +214,7 @@ func TestCheckDetached(t *testing.T) {
 		t.Fatal(err)
 	}
 	if id.sequence == 0 {
-		t.Skip("the kernel does not number media")
+		t.Skip("the kernel does not number media: it is older than Linux 5.15")
 	}
 	if err := stick.Check(); !errors.Is(err, ErrGone) {
 		t.Errorf("Check after the device was detached = %v, want %v", err, ErrGone)

@@ -220,7 +220,7 @@ func TestWriteReportToAnotherStick(t *testing.T) {
 	dev, _ := loop(t, image, "--read-only") // whose medium can be changed
 	stick := wasOpen(t, dev, Options{})
 	if stick.id.sequence == 0 {
-		t.Skip("the kernel does not number media")
+		t.Skip("the kernel does not number media: it is older than Linux 5.15")
 	}
 	if err := sim.ChangeMedium(dev, image, t.TempDir()); err != nil {
 		t.Fatal(err)

@@ -172,9 +172,7 @@ func lose(m *Image, pending []Entry, loss Loss, unit Unit, rng *rand.Rand) error
 		e := &pending[i]
 		var err error
 		switch {
-		case e.FUA: // again, over what came before it
-			err = e.apply(m)
-		case loss == Kept, loss == Some && rng.IntN(2) == 0:
+		case e.FUA, loss == Kept, loss == Some && rng.IntN(2) == 0: // FUA again, over what came before it
 			err = e.apply(m)
 		case loss == Torn:
 			for at := int64(0); at < e.Length && err == nil; {
