@@ -472,6 +472,21 @@ func TestEnvironmentCannotBeWritten(t *testing.T) {
 	}
 }
 
+// badFlash is a boot loader whose environment cannot be read any more.
+type badFlash struct{ bootenv.Loader }
+
+func (badFlash) CheckArm(context.Context, bootenv.Slot) error { return errors.New("bad flash") }
+
+// TestEnvironmentCannotBeRead: that is no fault of the artifact.
+func TestEnvironmentCannotBeRead(t *testing.T) {
+	m := newMachine()
+	e := m.engine(t)
+	e.Loader = badFlash{e.Loader}
+	if err := installRun(t, e, newArtifact(t, nil)); !errors.Is(err, ErrBootEnv) || !strings.Contains(err.Error(), "bad flash") {
+		t.Errorf("install: %v", err)
+	}
+}
+
 // TestCommitCannotBeWritten: the trial stays open, so the boot loader goes back.
 func TestCommitCannotBeWritten(t *testing.T) {
 	m := newMachine()

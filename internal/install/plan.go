@@ -104,7 +104,7 @@ func (e *Engine) Plan(ctx context.Context, a *artifact.Artifact) (*Plan, error) 
 			return nil, fmt.Errorf("arm slot %s: %w", p.Target, ErrNoBootID)
 		}
 		if err := e.Loader.CheckArm(ctx, p.Target); err != nil {
-			return nil, fmt.Errorf("arm slot %s: %w", p.Target, err)
+			return nil, fmt.Errorf("arm slot %s: %w", p.Target, bootEnvError{err})
 		}
 	}
 	if p.File, err = a.FirstFile(); err != nil && (p.Slotted() || !errors.Is(err, artifact.ErrNoFiles)) {

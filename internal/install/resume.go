@@ -67,7 +67,7 @@ func (e *Engine) resumeInstall(ctx context.Context, r state.Record) (Outcome, er
 			return Outcome{}, err
 		}
 		if err := e.Loader.CheckArm(ctx, i.target); err != nil {
-			return Outcome{}, err
+			return Outcome{}, bootEnvError{err}
 		}
 	}
 	canRollBack, err := pl.ask(ctx, module.SupportsRollback)
