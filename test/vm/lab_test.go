@@ -260,6 +260,15 @@ func (d *device) sh(command string) string {
 	return out
 }
 
+// reboot has the device reboot itself. Its shell may be gone before it could tell
+// that the command has ended.
+func (d *device) reboot() {
+	d.t.Helper()
+	if err := d.m.Send("systemctl reboot"); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
 // want checks the output of a command.
 func (d *device) want(command string, words ...string) {
 	d.t.Helper()

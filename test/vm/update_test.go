@@ -132,7 +132,7 @@ func TestMenderInstall(t *testing.T) {
 	d.sh("mount -t vfat -o ro /dev/vdb /mnt && cp /mnt/serve /run/")
 	d.want("unshare --net /run/serve /mnt mender -install http://127.0.0.1:8080/release-2.mender", "Use 'commit' to update, or 'rollback' to roll back the update.")
 	d.want("fw_printenv", "mender_boot_part=3", "upgrade_available=1")
-	d.sh("systemctl reboot")
+	d.reboot()
 	d.expect("MENDER boots slot 3 trial 1")
 	d.says("ok (0)")
 	d.login()
