@@ -103,8 +103,8 @@ test-powercut: ## cut the power at every write and print what boots
 	$(GO) test -count=1 -v -run 'PowerCut|Crash' ./internal/bootenv/... ./internal/install/... ./internal/atomicfile/...
 
 .PHONY: test-vm
-test-vm: packages build ## whole virtual devices with U-Boot, GRUB and UBI, two at a time: updates, rollbacks, sticks of all kinds; needs root; RUN: only some
-	$(GO) test -count=1 -v -timeout 60m -parallel 2 -tags vm -run "$${RUN:-.}" ./test/vm
+test-vm: packages build ## whole virtual devices with U-Boot, GRUB and UBI, three at a time: updates, rollbacks, sticks of all kinds; needs root; RUN: only some
+	$(GO) test -count=1 -v -timeout 60m -parallel 3 -tags vm -run "$${RUN:-.}" ./test/vm
 
 .PHONY: test-vm-power
 test-vm-power: build ## cut a virtual device's power; ROUNDS, SEED; instead PULLS sticks pulled out, FAULTS I/O errors; BUG: with a deliberate bug

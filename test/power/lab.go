@@ -22,10 +22,9 @@ import (
 type lab struct {
 	parts   *vm.Parts
 	lay     layout
-	dir     string // scratch
-	program string // the agent to put into each release, "" for the one of the parts
-	firmware,
-	lock string // a file to hold a shared lock on while a machine runs, "" for none
+	dir     string        // scratch
+	program string        // the agent to put into each release, "" for the one of the parts
+	lock    string        // a file to hold a shared lock on while a machine runs, "" for none
 	timeout time.Duration // for one wait
 	seed    uint64
 	disk    *medium.Image // that was never switched on, with release 1 in slot A

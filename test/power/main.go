@@ -23,8 +23,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/usb-updater/usb-updater/test/vm"
 )
 
 func main() {
@@ -99,7 +97,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	defer os.RemoveAll(fast)
-	l := &lab{dir: dir, firmware: vm.UBoot.Firmware(), lock: o.lock, timeout: o.timeout, seed: o.seed}
+	l := &lab{dir: dir, lock: o.lock, timeout: o.timeout, seed: o.seed}
 	if o.bug != "" {
 		if l.program, err = buildBug(ctx, o.bug, dir); err != nil {
 			return err

@@ -49,11 +49,14 @@ func beforeData(command string) map[string]string {
 	}
 }
 
+// mappedEnv is fw_env.config for a boot environment that device mapper has.
+const mappedEnv = "/dev/mapper/env 0x0 0x4000\n/dev/mapper/env 0x4000 0x4000\n"
+
 // envBelow are files of a release whose boot environment is on a device of device
 // mapper, which the shell command makes.
 func envBelow(command string) map[string]string {
 	files := beforeData(command)
-	files["/etc/fw_env.config"] = "/dev/mapper/env 0x0 0x4000\n/dev/mapper/env 0x4000 0x4000\n"
+	files["/etc/fw_env.config"] = mappedEnv
 	return files
 }
 
@@ -61,21 +64,21 @@ func envBelow(command string) map[string]string {
 // dm-flakey, and a stick with release-2.
 func (l *lab) flakyData(t *testing.T) (d *device, stick string) {
 	t.Helper()
-	stick = l.stick(t, "vfat", l.artifact(t, Release{Name: "release-2"}))
+	stick = l.stick(t, "vfat", l.release2(t))
 	d = l.start(t)
-	d.settled()
 	d.sh("umount /data && " + flakyData.create("") + " && mount /dev/mapper/data /data")
 	return d, stick
 }
 
 // flakyEnv returns a device that runs release-1 and whose boot environment is behind
-// dm-flakey, and a stick with release-2, whose own has the feature.
+// dm-flakey until it reboots, and a stick with release-2, whose own is so, too, with
+// the feature.
 func (l *lab) flakyEnv(t *testing.T, feature string) (d *device, stick string) {
 	t.Helper()
-	l.use(t, Release{Name: "release-1", Files: envBelow(flakyEnv.create(""))})
 	stick = l.stick(t, "vfat", l.artifact(t, Release{Name: "release-2", Files: envBelow(flakyEnv.create(feature))}))
 	d = l.start(t)
-	d.settled()
+	// A mount, for this boot only: after the next one nothing is above the partition.
+	d.sh(flakyEnv.create("") + " && printf '" + mappedEnv + "' >/run/fw_env.config && mount --bind /run/fw_env.config /etc/fw_env.config")
 	return d, stick
 }
 

@@ -62,8 +62,11 @@ const (
 func (b BootLoader) String() string { return [...]string{"U-Boot", "GRUB"}[b] }
 
 // Firmware returns what QEMU starts the boot loader with; "" is its PC BIOS.
-func (b BootLoader) Firmware() string {
-	return [...]string{"/usr/lib/u-boot/qemu-x86/u-boot.rom", ""}[b]
+func (p *Parts) Firmware(loader BootLoader) string {
+	if loader == GRUB {
+		return ""
+	}
+	return filepath.Join(p.Dir, "u-boot.rom")
 }
 
 // files are those of a root file system that depend on the boot loader. With

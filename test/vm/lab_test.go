@@ -5,6 +5,7 @@ package vm
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -22,15 +23,53 @@ const stepTimeout = 5 * time.Minute
 // built has the parts, made once in a run.
 var built = sync.OnceValues(func() (*Parts, error) { return Build(context.Background(), "../../.cache/vm", "../../bin") })
 
-// lab has what the devices of a test are made of.
-type lab struct {
-	loader BootLoader
-	parts  *Parts
-	disk   string // of a device that runs release-1
-	dir    string
+// shared are files that many tests use, made once in a run.
+var shared = struct {
+	sync.Mutex
+	dir  string
+	made map[string]func() error
+}{made: map[string]func() error{}}
+
+func TestMain(m *testing.M) {
+	m.Run()
+	if err := os.RemoveAll(shared.dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
 }
 
-// newLab returns a lab of devices with U-Boot.
+// once returns the path of the shared file of that name.
+func once(t *testing.T, name string, make func(path string) error) string {
+	t.Helper()
+	shared.Lock()
+	var err error
+	if shared.dir == "" {
+		shared.dir, err = os.MkdirTemp("", "vm") //nolint:usetesting // it outlives the test
+	}
+	path := filepath.Join(shared.dir, name)
+	made := shared.made[name]
+	if made == nil {
+		made = sync.OnceValue(func() error { return make(path) })
+		shared.made[name] = made
+	}
+	shared.Unlock()
+	if err == nil {
+		err = made()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// lab has what the devices of a test are made of.
+type lab struct {
+	loader  BootLoader
+	parts   *Parts
+	release Release // that its devices run at first
+	dir     string
+}
+
+// newLab returns a lab of devices with U-Boot that run release-1.
 func newLab(t *testing.T) *lab {
 	t.Helper()
 	return newLabWith(t, UBoot)
@@ -43,10 +82,7 @@ func newLabWith(t *testing.T, loader BootLoader) *lab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &lab{loader: loader, parts: parts, dir: t.TempDir()}
-	l.disk = filepath.Join(l.dir, "disk")
-	l.use(t, Release{Name: "release-1"})
-	return l
+	return &lab{loader: loader, parts: parts, dir: t.TempDir(), release: Release{Name: "release-1"}}
 }
 
 // needDevice skips the test, or with REQUIRE=vm fails it, where something is
@@ -54,17 +90,10 @@ func newLabWith(t *testing.T, loader BootLoader) *lab {
 func needDevice(t *testing.T) {
 	t.Helper()
 	tier.VM.Need(t, "root", "qemu-system-x86_64", "mmdebstrap", "mkimage", "grub-mkimage", "sgdisk", "mke2fs", "debugfs", "mkfs.vfat",
-		"mkfs.exfat", "mcopy", "xorriso", "cpio", "modprobe", UBoot.Firmware(), "/usr/lib/grub/i386-pc/boot.img")
+		"mkfs.exfat", "mcopy", "xorriso", "cpio", "modprobe", "/usr/lib/u-boot/qemu-x86/u-boot.rom", "/usr/lib/grub/i386-pc/boot.img")
 }
 
-// use makes another release that of the lab's devices.
-func (l *lab) use(t *testing.T, r Release) {
-	t.Helper()
-	if err := l.parts.Disk(t.Context(), l.disk, l.loader, l.image(t, r)); err != nil {
-		t.Fatal(err)
-	}
-}
-
+// image makes the root file system of a release.
 func (l *lab) image(t *testing.T, r Release) string {
 	t.Helper()
 	path := filepath.Join(l.dir, r.Name+".ext4")
@@ -72,6 +101,20 @@ func (l *lab) image(t *testing.T, r Release) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// release2 makes a signed artifact of a release that nothing is special about.
+func (l *lab) release2(t *testing.T) string {
+	t.Helper()
+	dir := once(t, l.loader.String()+"-release-2", func(dir string) error {
+		image := filepath.Join(dir, "image")
+		return errors.Join(
+			os.Mkdir(dir, 0o700),
+			l.parts.Image(context.Background(), image, l.loader, Release{Name: "release-2"}),
+			l.parts.Artifact(filepath.Join(dir, "release-2.mender"), "release-2", image),
+		)
+	})
+	return filepath.Join(dir, "release-2.mender")
 }
 
 // artifact makes a signed artifact of the release.
@@ -135,23 +178,64 @@ type device struct {
 	cfg Config
 }
 
-// start switches a new device on that runs release-1, and waits for its shell.
+// start returns a device that has booted release-1 and has come to rest. It is
+// booted once in a run, and each device goes on from there.
 func (l *lab) start(t *testing.T) *device {
 	t.Helper()
-	d := l.power(t, l.config(t))
-	d.login()
-	return d
-}
-
-// config describes a new device that runs release-1.
-func (l *lab) config(t *testing.T) Config {
-	t.Helper()
+	kept := once(t, l.loader.String()+"-booted", func(dir string) error {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return err
+		}
+		return l.boot(dir)
+	})
 	dir := l.machineDir(t)
-	disk := filepath.Join(dir, "disk")
-	if err := run(t.Context(), "cp", "--sparse=always", l.disk, disk); err != nil {
+	cfg := l.machine(dir)
+	cfg.State = filepath.Join(kept, "state")
+	if err := run(t.Context(), "cp", "--sparse=always", filepath.Join(kept, "disk"), cfg.Disk); err != nil {
 		t.Fatal(err)
 	}
-	return Config{Dir: dir, Disk: disk, Format: "raw", Firmware: l.loader.Firmware()}
+	return l.power(t, cfg)
+}
+
+// boot keeps the disk and the state of a device that has come to rest.
+func (l *lab) boot(dir string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), stepTimeout)
+	defer cancel()
+	image, cfg := filepath.Join(dir, "image"), l.machine(dir)
+	if err := l.parts.Image(ctx, image, l.loader, l.release); err != nil {
+		return err
+	}
+	if err := l.parts.Disk(ctx, cfg.Disk, l.loader, image); err != nil {
+		return err
+	}
+	m, err := Start(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	err = m.Login(ctx)
+	if err == nil {
+		_, _, err = m.Run(ctx, "systemctl is-system-running --wait")
+	}
+	if err != nil {
+		return errors.Join(err, m.PowerOff())
+	}
+	return m.Suspend(filepath.Join(dir, "state"))
+}
+
+// machine describes a machine whose files are in the directory.
+func (l *lab) machine(dir string) Config {
+	return Config{Dir: dir, Disk: filepath.Join(dir, "disk"), Format: "raw", Firmware: l.parts.Firmware(l.loader)}
+}
+
+// config describes a new device that runs the lab's release and has never been
+// switched on.
+func (l *lab) config(t *testing.T) Config {
+	t.Helper()
+	cfg := l.machine(l.machineDir(t))
+	if err := l.parts.Disk(t.Context(), cfg.Disk, l.loader, l.image(t, l.release)); err != nil {
+		t.Fatal(err)
+	}
+	return cfg
 }
 
 // machineDir makes a directory for a machine: its socket's path is short, and
@@ -317,12 +401,22 @@ func (d *device) pull(id string) {
 // both runs a test on devices with U-Boot and with GRUB.
 func both(t *testing.T, test func(t *testing.T, l *lab)) {
 	t.Helper()
+	t.Parallel()
 	for _, loader := range []BootLoader{UBoot, GRUB} {
 		t.Run(loader.String(), func(t *testing.T) {
 			t.Parallel()
 			test(t, newLabWith(t, loader))
 		})
 	}
+}
+
+// plugDisk puts a disk into the device as /dev/vdb, on which no stick may be.
+func (d *device) plugDisk(image string) {
+	d.t.Helper()
+	if err := d.m.PlugDisk("files", image); err != nil {
+		d.t.Fatal(err)
+	}
+	d.sh("until test -b /dev/vdb; do sleep 0.1; done")
 }
 
 func (d *device) plugWritable(id, image string) {

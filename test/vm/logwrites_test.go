@@ -58,7 +58,7 @@ dmsetup create data --table "0 %[3]d linear /dev/mapper/logged %[2]d"
 func TestLoggedWrites(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
-	l.use(t, Release{Name: "release-1", Files: logged()})
+	l.release.Files = logged()
 	stick := l.stick(t, "vfat", l.artifact(t, Release{Name: "release-2", Files: logged()}))
 	cfg := l.config(t)
 	logs := []string{filepath.Join(cfg.Dir, "log-A"), filepath.Join(cfg.Dir, "log-B")}

@@ -23,7 +23,7 @@ type Config struct {
 	Disk     string   // image file
 	Format   string   // of the disk: "raw" or "qcow2"
 	Firmware string   // for -bios; "" is the PC BIOS of QEMU
-	Snapshot string   // internal snapshot of the disk to start from, or ""
+	State    string   // what Suspend has kept of a machine that is made of the same, to go on from; or ""
 	Cache    string   // of the disk, in QEMU's words; "" is "unsafe", for runs without power cuts
 	Extra    []string // more arguments of QEMU
 }
@@ -59,7 +59,7 @@ func Start(ctx context.Context, cfg Config) (*Machine, error) {
 		cfg.Cache = "unsafe"
 	}
 	args := []string{
-		"-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", "max", "-m", "512", "-smp", "2",
+		"-machine", "pc", "-accel", "tcg,thread=single", "-cpu", "max", "-m", "512", // one processor: two take a sixth more in all
 		"-display", "none", "-nic", "none", "-vga", "none",
 		"-chardev", "socket,id=console,path=" + serialPath + ",server=on,wait=on", "-serial", "chardev:console",
 		"-qmp", "unix:" + qmpPath + ",server=on,wait=off",
@@ -69,8 +69,8 @@ func Start(ctx context.Context, cfg Config) (*Machine, error) {
 	if cfg.Firmware != "" {
 		args = append(args, "-bios", cfg.Firmware)
 	}
-	if cfg.Snapshot != "" {
-		args = append(args, "-loadvm", cfg.Snapshot)
+	if cfg.State != "" {
+		args = append(args, "-incoming", "exec:exec cat "+cfg.State)
 	}
 	logFile, err := os.OpenFile(filepath.Join(cfg.Dir, "console.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
@@ -90,6 +90,9 @@ func Start(ctx context.Context, cfg Config) (*Machine, error) {
 	if m.serial, err = m.dial(ctx, serialPath); err == nil {
 		go m.collect()
 		m.monitor, err = m.openMonitor(ctx, qmpPath)
+	}
+	if err == nil && cfg.State != "" {
+		err = m.monitor.resumed() // what comes to the serial port before is lost
 	}
 	if err != nil {
 		return nil, errors.Join(err, m.PowerOff())
@@ -239,11 +242,7 @@ func (m *Machine) Plug(id, image string) error { return m.plug(id, image, true) 
 func (m *Machine) PlugWritable(id, image string) error { return m.plug(id, image, false) }
 
 func (m *Machine) plug(id, image string, readOnly bool) error {
-	err := m.monitor.do("blockdev-add", map[string]any{
-		"node-name": id, "driver": "raw", "read-only": readOnly,
-		"file": map[string]any{"driver": "file", "filename": image, "read-only": readOnly},
-	})
-	if err != nil {
+	if err := m.monitor.add(id, image, readOnly); err != nil {
 		return err
 	}
 	return m.monitor.do("device_add", map[string]any{"driver": "usb-storage", "id": id, "drive": id, "bus": "xhci.0", "removable": true})
@@ -268,10 +267,27 @@ func (m *Machine) Console() string {
 	return string(m.output)
 }
 
-// Save keeps the state of the running machine in its disk, which must be a
-// qcow2 image.
-func (m *Machine) Save(name string) error {
-	return m.monitor.human("savevm " + name)
+// PlugDisk puts another disk into the machine that cannot be written, and that is
+// on no bus that a stick may be on.
+func (m *Machine) PlugDisk(id, image string) error {
+	if err := m.monitor.add(id, image, true); err != nil {
+		return err
+	}
+	return m.monitor.do("device_add", map[string]any{"driver": "virtio-blk-pci", "id": id, "drive": id})
+}
+
+// Suspend stops the machine for good and keeps its state in a file, whose path must
+// be plain words for a shell. With it, and with the disk as it is then, machines can
+// go on from there.
+func (m *Machine) Suspend(path string) error {
+	err := m.monitor.do("migrate-set-capabilities", map[string]any{"capabilities": []any{map[string]any{"capability": "events", "state": true}}})
+	if err == nil {
+		err = m.monitor.do("migrate", map[string]any{"uri": "exec:exec cat >" + path})
+	}
+	if err == nil {
+		err = m.monitor.migrated()
+	}
+	return errors.Join(err, m.PowerOff())
 }
 
 // PowerOff cuts the power. It may be called again.

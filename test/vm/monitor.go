@@ -2,8 +2,10 @@ package vm
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 )
 
@@ -22,6 +24,7 @@ type message struct {
 	Event string `json:"event"`
 	Data  struct {
 		Device string `json:"device"`
+		Status string `json:"status"`
 	} `json:"data"`
 }
 
@@ -69,38 +72,73 @@ func (q *monitor) ask(command string, args map[string]any) (json.RawMessage, err
 	}
 }
 
-// human runs a command of the monitor for people. It answers failures with
-// words.
-func (q *monitor) human(command string) error {
-	answer, err := q.ask("human-monitor-command", map[string]any{"command-line": command})
-	if err != nil {
-		return err
-	}
-	var words string
-	if err := json.Unmarshal(answer, &words); err != nil {
-		return fmt.Errorf("qemu monitor: %s: %w", command, err)
-	}
-	if words != "" {
-		return fmt.Errorf("qemu monitor: %s: %s", command, words)
-	}
-	return nil
+// add adds an image file, which a device can be made of.
+func (q *monitor) add(id, image string, readOnly bool) error {
+	return q.do("blockdev-add", map[string]any{
+		"node-name": id, "driver": "raw", "read-only": readOnly,
+		"file": map[string]any{"driver": "file", "filename": image, "read-only": readOnly},
+	})
 }
 
 // deleted waits until a device is gone.
 func (q *monitor) deleted(id string) error {
-	for {
-		for i, e := range q.events {
-			if e.Event == "DEVICE_DELETED" && e.Data.Device == id {
-				q.events = append(q.events[:i], q.events[i+1:]...)
-				return nil
-			}
+	err := q.wait(func(m message) (bool, error) { return m.Event == "DEVICE_DELETED" && m.Data.Device == id, nil })
+	if err != nil {
+		return fmt.Errorf("qemu monitor: wait for %s to go: %w", id, err)
+	}
+	return nil
+}
+
+// migrated waits until the state of the machine is kept.
+func (q *monitor) migrated() error {
+	err := q.wait(func(m message) (bool, error) {
+		if m.Event == "MIGRATION" && m.Data.Status == "failed" {
+			return false, errors.New("failed")
 		}
+		return m.Event == "MIGRATION" && m.Data.Status == "completed", nil
+	})
+	if err != nil {
+		return fmt.Errorf("qemu monitor: keep the state: %w", err)
+	}
+	return nil
+}
+
+// resumed waits until a machine runs that goes on from a state.
+func (q *monitor) resumed() error {
+	var now struct {
+		Running bool `json:"running"`
+	}
+	answer, err := q.ask("query-status", nil)
+	if err == nil {
+		err = json.Unmarshal(answer, &now)
+	}
+	if err == nil && !now.Running {
+		err = q.wait(func(m message) (bool, error) { return m.Event == "RESUME", nil })
+	}
+	if err != nil {
+		return fmt.Errorf("qemu monitor: go on from a state: %w", err)
+	}
+	return nil
+}
+
+// wait waits for an event.
+func (q *monitor) wait(is func(message) (bool, error)) error {
+	for i, m := range q.events {
+		if ok, err := is(m); ok || err != nil {
+			q.events = slices.Delete(q.events, i, i+1)
+			return err
+		}
+	}
+	for {
 		if err := q.conn.SetDeadline(time.Now().Add(monitorTimeout)); err != nil {
 			return err
 		}
 		var m message
 		if err := q.dec.Decode(&m); err != nil {
-			return fmt.Errorf("qemu monitor: wait for %s to go: %w", id, err)
+			return err
+		}
+		if ok, err := is(m); ok || err != nil {
+			return err
 		}
 		q.events = append(q.events, m)
 	}

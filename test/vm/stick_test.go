@@ -17,7 +17,7 @@ import (
 func TestStickPulled(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
-	stick := l.stick(t, "vfat", l.artifact(t, Release{Name: "release-2"}))
+	stick := l.stick(t, "vfat", l.release2(t))
 	d := l.start(t)
 	d.plug("first", stick)
 	d.says("write")
@@ -36,7 +36,7 @@ func TestStickPulled(t *testing.T) {
 func TestStickAtPowerOn(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
-	stick := l.stick(t, "vfat", l.artifact(t, Release{Name: "release-2"}))
+	stick := l.stick(t, "vfat", l.release2(t))
 	cfg := l.config(t)
 	cfg.Extra = []string{
 		"-drive", "if=none,id=stick,file=" + stick + ",format=raw,readonly=on",
@@ -56,7 +56,7 @@ func TestStickAtPowerOn(t *testing.T) {
 func TestTwoSticks(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
-	artifact := l.artifact(t, Release{Name: "release-2"})
+	artifact := l.release2(t)
 	first, second := l.stick(t, "vfat", artifact), l.stick(t, "ext4", artifact)
 	d := l.start(t)
 	d.plug("first", first)
@@ -90,20 +90,23 @@ func (l *lab) configArtifact(t *testing.T, name, deviceType, text string) string
 // singleFile is the update module of Debian's mender-client.
 const singleFile = "/usr/share/mender/modules/v3/single-file"
 
+// addModule copies the update module from the disk with vfat to where modules are.
+func (d *device) addModule() {
+	d.t.Helper()
+	dir := filepath.Dir(singleFile)
+	d.sh("mount -t vfat -o ro /dev/vdb /mnt && mkdir -p " + dir + " && cp /mnt/single-file " + dir + " && umount /mnt && chmod 0755 " + singleFile)
+}
+
 // TestSticks shows one device sticks of all kinds. Each has an artifact of an
 // update module, which is installed without a reboot.
 func TestSticks(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
-	l.use(t, Release{
-		Name: "release-1", Copies: map[string]string{singleFile: singleFile},
-		Files: map[string]string{"/etc/usb-updater/usb-updater.conf": `{"Console": true, "WriteReport": true}` + "\n"},
-	})
 	artifact := func(name string) string { return l.configArtifact(t, name, DeviceType, name) }
-	cfg := l.config(t)
-	cfg.Extra = disk("files", l.small(t, "vfat", artifact("config-5")))
-	d := l.power(t, cfg)
-	d.login()
+	d := l.start(t)
+	d.plugDisk(l.small(t, "vfat", singleFile, artifact("config-5")))
+	d.addModule()
+	d.sh(`echo '{"Console": true, "WriteReport": true}' >/etc/usb-updater/usb-updater.conf`)
 
 	for _, tt := range []struct {
 		name, artifact string
@@ -152,11 +155,9 @@ func TestSticks(t *testing.T) {
 func TestComposite(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
-	l.use(t, Release{Name: "release-1", Copies: map[string]string{singleFile: singleFile}})
-	cfg := l.config(t)
-	cfg.Extra = disk("files", l.small(t, "vfat", l.configArtifact(t, "config-1", DeviceType, "config-1")))
-	d := l.power(t, cfg)
-	d.login()
+	d := l.start(t)
+	d.plugDisk(l.small(t, "vfat", singleFile, l.configArtifact(t, "config-1", DeviceType, "config-1")))
+	d.addModule()
 	d.sh(gadget)
 	d.sh("mkdir functions/hid.0 && echo 1 >functions/hid.0/protocol && echo 1 >functions/hid.0/subclass && echo 8 >functions/hid.0/report_length && " +
 		`printf '\005\001\011\006\241\001\005\007\031\340\051\347\025\000\045\001\165\001\225\010\201\002\300' >functions/hid.0/report_desc`)
@@ -183,7 +184,7 @@ echo /dev/vdb >functions/mass_storage.0/lun.0/file && ln -s functions/mass_stora
 func TestComesBack(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
-	first := l.stick(t, "vfat", l.artifact(t, Release{Name: "release-2"}))
+	first := l.stick(t, "vfat", l.release2(t))
 	second := l.stick(t, "vfat", l.artifact(t, Release{Name: "2"}))
 	d := l.start(t)
 	d.plug("first", first)

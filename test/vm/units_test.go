@@ -76,9 +76,8 @@ func TestGiveUpUnit(t *testing.T) {
 func TestKeptAway(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
-	stick := l.stick(t, "vfat", l.artifact(t, Release{Name: "release-2"}))
+	stick := l.stick(t, "vfat", l.release2(t))
 	d := l.start(t)
-	d.settled()
 	ends := func() string { return d.sh("journalctl -b --no-pager -o cat RUN=run CODE=47 | wc -l") }
 	d.sh("mkdir -p /run/systemd/system /run/udev/rules.d")
 	d.sh(`printf '[Service]\nExecStart=/bin/sleep infinity\n' >/run/systemd/system/mender-updated.service`)

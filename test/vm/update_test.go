@@ -3,7 +3,6 @@
 package vm
 
 import (
-	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,7 +13,7 @@ import (
 func TestInsertToCommit(t *testing.T) {
 	both(t, func(t *testing.T, l *lab) {
 		t.Helper()
-		stick := l.stick(t, "vfat", l.artifact(t, Release{Name: "release-2"}))
+		stick := l.stick(t, "vfat", l.release2(t))
 		d := l.start(t)
 		d.want("usb-updater status", "release-1", "slot A")
 		d.plug("stick", stick)
@@ -124,11 +123,9 @@ func TestMenderInstall(t *testing.T) {
 	if err := run(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", serve, "./serve"); err != nil {
 		t.Fatal(err)
 	}
-	files := l.stick(t, "vfat", l.artifact(t, Release{Name: "release-2"}), serve)
-	cfg := l.config(t)
-	cfg.Extra = disk("files", files)
-	d := l.power(t, cfg)
-	d.login()
+	files := l.stick(t, "vfat", l.release2(t), serve)
+	d := l.start(t)
+	d.plugDisk(files)
 	d.sh("mount -t vfat -o ro /dev/vdb /mnt && cp /mnt/serve /run/")
 	d.want("unshare --net /run/serve /mnt mender -install http://127.0.0.1:8080/release-2.mender", "Use 'commit' to update, or 'rollback' to roll back the update.")
 	d.want("fw_printenv", "mender_boot_part=3", "upgrade_available=1")
@@ -138,13 +135,4 @@ func TestMenderInstall(t *testing.T) {
 	d.login()
 	d.want("mender -show-artifact", "release-2")
 	d.want("fw_printenv", "mender_boot_part=3", "upgrade_available=0")
-}
-
-// disk are arguments of QEMU for another disk of the device, on no bus that a
-// stick may be on.
-func disk(id, image string) []string {
-	return []string{
-		"-drive", fmt.Sprintf("if=none,id=%s,file=%s,format=raw,readonly=on", id, image),
-		"-device", "virtio-blk-pci,drive=" + id,
-	}
 }
