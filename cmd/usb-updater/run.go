@@ -283,7 +283,7 @@ func (a *agent) remember(d *device.Device, store *state.Store, res result) {
 const rebootFile = "reboot-requested"
 
 func simulateReboot(d *device.Device, argument string) error {
-	if err := os.MkdirAll(d.RunDir(), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := os.MkdirAll(d.RunDir(), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	return os.WriteFile(d.RunDir()+"/"+rebootFile, []byte(argument), 0o600)
