@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/usb-updater/usb-updater/internal/install"
@@ -101,7 +102,13 @@ func parse(args []string) (options, error) {
 	for len(args) > 0 {
 		arg := args[0]
 		args = args[1:]
-		if arg == "--" && o.command != "" { // what follows is no option, whatever it looks like
+		if arg == "--" { // what follows is no option, whatever it looks like
+			if o.command == "" && len(args) > 0 {
+				if err := o.setCommand(args[0]); err != nil {
+					return o, err
+				}
+				args = args[1:]
+			}
 			o.args = append(o.args, args...)
 			break
 		}
@@ -137,10 +144,16 @@ func (o *options) parseDashed(name, arg string, rest []string) ([]string, error)
 			continue
 		}
 		if f.set != nil {
-			if hasValue {
-				return nil, usageError(fmt.Sprintf("option %s takes no value", arg))
+			on, err := true, error(nil)
+			if hasValue { // --skipverify=true, as Go's flag package allows
+				on, err = strconv.ParseBool(value)
 			}
-			f.set(o)
+			if err != nil {
+				return nil, usageError(fmt.Sprintf("option %s: its value is neither true nor false", arg))
+			}
+			if on {
+				f.set(o)
+			}
 			return rest, nil
 		}
 		if !hasValue {

@@ -48,10 +48,7 @@ func (p *program) withEngine(d *device.Device, do func(*install.Engine, *state.S
 		return exitFailed, err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	e, err := d.Engine(store)
-	if err != nil {
-		return exitFailed, err
-	}
+	e := d.Engine(store)
 	e.StopBefore = p.stopBefore
 	return do(e, store)
 }
@@ -66,8 +63,9 @@ func (p *program) install(ctx context.Context, d *device.Device) (int, error) {
 		if err := d.CheckManaged(); err != nil {
 			return p.notModified(err)
 		}
-		if err := p.ready(ctx, e); err != nil {
-			return p.notModified(err)
+		unknown := p.ready(ctx, e)
+		if unknown != nil && !errors.Is(unknown, install.ErrUnknown) {
+			return p.notModified(unknown)
 		}
 		d.Bootstrap(ctx, e)
 		src, err := p.openSource(ctx, d, p.args[0])
@@ -92,6 +90,11 @@ func (p *program) install(ctx context.Context, d *device.Device) (int, error) {
 		plan, err := e.Plan(ctx, art)
 		if err != nil {
 			return p.notModified(err)
+		}
+		if unknown != nil { // an update module has no use for it
+			for line := range strings.Lines(unknown.Error()) {
+				p.log.Warn().Msg(strings.TrimSpace(line))
+			}
 		}
 		written, err := e.Write(ctx, plan)
 		bar.end()
@@ -126,6 +129,9 @@ func (p *program) ready(ctx context.Context, e *install.Engine) error {
 			p.log.Warn().Msgf("update %.64q: %s", r.Pending.ArtifactName, strings.TrimSpace(line))
 		}
 	}
+	if action == install.ActionRefuse && r.Pending == nil { // there is nothing to commit or roll back
+		return install.ErrInconsistent
+	}
 	return e.Ready(ctx)
 }
 
@@ -133,7 +139,14 @@ func (p *program) ready(ctx context.Context, e *install.Engine) error {
 func (p *program) installed(ctx context.Context, e *install.Engine, out install.Outcome, err error) (int, error) {
 	switch {
 	case errors.Is(err, install.ErrStopped):
-		return p.stopped(ctx, e, err)
+		code, err := p.stopped(ctx, e, err)
+		if out.NeedsReboot { // nobody is told later
+			p.print(textNeedsReboot)
+		}
+		if code == exitOK && out.NeedsReboot && p.rebootExitCode {
+			code = exitReboot
+		}
+		return code, err
 	case out.Committed:
 		p.print(textAllDone)
 	case err != nil && !out.Begun:
@@ -237,7 +250,7 @@ func (p *program) resume(ctx context.Context, d *device.Device) (int, error) {
 
 // notModified reports a failure that left the running system alone.
 func (p *program) notModified(err error) (int, error) {
-	if !errors.Is(err, install.ErrInProgress) && !errors.Is(err, device.ErrManaged) {
+	if !errors.Is(err, install.ErrInProgress) && !errors.Is(err, install.ErrInconsistent) && !errors.Is(err, device.ErrManaged) {
 		p.print(textStreamFailed)
 	}
 	p.print(textNotModified)

@@ -131,13 +131,9 @@ func (x *doctor) phase(ctx context.Context, b device.Boot) bool {
 // pending tells what record and boot loader call for together.
 func (x *doctor) pending(ctx context.Context) {
 	const check = "pending"
-	e, err := x.device.Engine(readOnly{x.device.DataDir()})
-	if err != nil {
-		return // its parts were told about already
-	}
-	action, record, err := e.Inspect(ctx)
+	action, record, err := x.device.Engine(readOnly{x.device.DataDir()}).Inspect(ctx)
 	switch {
-	case err != nil: // the record; told already
+	case err != nil: // the record, the slots, or the boot loader; told already
 	case action == install.ActionNone:
 		x.ok(check, "no update is in progress")
 	case action == install.ActionRefuse && record.Pending != nil:

@@ -68,10 +68,7 @@ func (a *agent) leave(
 	if storeErr == nil {
 		records = store
 	}
-	e, err := d.Engine(records)
-	if err != nil {
-		return a.leaveBlind(ctx, d, errors.Join(cause, err))
-	}
+	e := d.Engine(records)
 	action, r, err := e.Inspect(ctx)
 	switch {
 	case err != nil:

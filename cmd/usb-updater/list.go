@@ -88,11 +88,7 @@ func (a *agent) obstacle(ctx context.Context, d *device.Device) (report.Code, er
 	if err := heldOff(d); err != nil {
 		return report.Inhibited, err
 	}
-	e, err := d.Engine(asItIs{d})
-	if err != nil {
-		return codeOf(err, report.BootEnvFailed), err
-	}
-	action, _, err := e.Inspect(ctx)
+	action, _, err := d.Engine(asItIs{d}).Inspect(ctx)
 	switch {
 	case err != nil:
 		return codeOf(err, report.BootEnvFailed), err

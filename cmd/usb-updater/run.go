@@ -256,12 +256,11 @@ func (a *agent) withEngine(ctx context.Context, d *device.Device, do func(*insta
 
 // operate runs do with the device's engine.
 func (a *agent) operate(d *device.Device, store *state.Store, do func(*install.Engine, *state.Store) (report.Code, error)) (report.Code, error) {
-	e, err := d.Engine(store)
-	if err == nil {
-		err = e.NoSlots // the agent is for devices that have a way back
-	}
-	if err != nil {
-		return report.ConfigFailed, err
+	e := d.Engine(store)
+	for _, err := range []error{e.NoSlots, e.NoLoader} { // the agent is for devices that have a way back
+		if err != nil {
+			return report.ConfigFailed, err
+		}
 	}
 	e.Report = a.progress()
 	return do(e, store)

@@ -217,9 +217,10 @@ func (d *Device) root() slot.Root { return slot.Root{Dir: d.Path("/"), Simulated
 // BootedBy says in words what tells which slot runs.
 func (d *Device) BootedBy() (string, error) { return d.root().Evidence() }
 
-// Engine puts the engine together over an open store. A device without root
-// slots gets one that says so, and that installs by update modules only.
-func (d *Device) Engine(store install.Store) (*install.Engine, error) {
+// Engine puts the engine together over an open store. A device without root slots,
+// or whose slots or boot loader cannot be used, gets one that says so, and that
+// installs by update modules only.
+func (d *Device) Engine(store install.Store) *install.Engine {
 	deviceType, typeErr := d.Type()
 	name, nameErr := d.RunningName()
 	if nameErr != nil {
@@ -249,17 +250,15 @@ func (d *Device) Engine(store install.Store) (*install.Engine, error) {
 	e.Slots, err = d.Slots()
 	if errors.Is(err, config.ErrNoSlots) {
 		e.NoSlots = err
-		return e, nil
+		return e
 	}
-	if err != nil {
-		return nil, err
+	if err == nil {
+		var boot Boot
+		boot, err = d.Boot(e.Slots)
+		e.Loader = boot.Loader
 	}
-	boot, err := d.Boot(e.Slots)
-	if err != nil {
-		return nil, err
-	}
-	e.Loader = boot.Loader
-	return e, nil
+	e.NoLoader = err
+	return e
 }
 
 // readBack is what the slot writer calls it.

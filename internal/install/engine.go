@@ -30,6 +30,10 @@ var (
 	// ErrUnfinished means that an update was interrupted in its installation or
 	// in its rollback, so that there is nothing to commit.
 	ErrUnfinished = errors.New("cannot commit from this state: the update was interrupted or stopped: resume it or roll it back")
+	// ErrUnknown means that slots or boot loader could not be asked, and that no
+	// record says that an update is pending. It speaks against updates of a slot, and
+	// not against those by a module.
+	ErrUnknown = errors.New("slots or boot loader cannot be asked")
 	// ErrInconsistent means that the boot environment names another slot than
 	// the one that runs, with no trial to explain it.
 	ErrInconsistent = errors.New("the boot environment does not name the running slot: reboot, then look at the boot environment")
@@ -130,10 +134,14 @@ type Engine struct {
 	// Slots, Loader and OpenTarget are not used, and only update modules install
 	// anything. Optional.
 	NoSlots error
-	Loader  bootenv.Loader
-	Store   Store
-	Scripts Scripts
-	Modules Modules // nil: payloads of other types are refused
+	// NoLoader is why slots or boot loader cannot be used although the device has
+	// them, nil if they can. It is the error of all that needs them, which an update
+	// by a module does not. Optional.
+	NoLoader error
+	Loader   bootenv.Loader
+	Store    Store
+	Scripts  Scripts
+	Modules  Modules // nil: payloads of other types are refused
 	// OpenTarget opens a slot for writing an image of so many bytes.
 	OpenTarget func(p slot.Partition, size int64) (Target, error)
 	// Mounted returns where the partition is mounted, "" if nowhere.

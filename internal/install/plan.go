@@ -55,7 +55,8 @@ func (p *Plan) Slotted() bool { return p.Header().PayloadType == artifact.Rootfs
 
 // Ready closes what an interruption left behind and tells whether the device
 // can take an update now; if not, the error is [ErrInProgress] or says what
-// is wrong. It costs nothing to ask before an artifact is looked at.
+// is wrong. With [ErrUnknown] it can take one by an update module. It costs
+// nothing to ask before an artifact is looked at.
 func (e *Engine) Ready(ctx context.Context) error {
 	action, err := e.Recover(ctx)
 	switch action {
@@ -80,14 +81,14 @@ func (e *Engine) Ready(ctx context.Context) error {
 // the artifact up to the first byte of the payload. Nothing was written to a
 // slot, to a work tree or to the boot environment.
 func (e *Engine) Plan(ctx context.Context, a *artifact.Artifact) (*Plan, error) {
-	if err := e.Ready(ctx); err != nil {
+	h := a.Header()
+	if err := e.Ready(ctx); err != nil && (h.PayloadType == artifact.RootfsImage || !errors.Is(err, ErrUnknown)) {
 		return nil, err
 	}
 	r, err := e.Store.Load()
 	if err != nil {
 		return nil, err
 	}
-	h := a.Header()
 	if err := CheckPayloadType(h, e.findModule); err != nil {
 		return nil, err
 	}

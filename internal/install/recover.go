@@ -236,21 +236,44 @@ func (e *Engine) inspect(ctx context.Context) (status, error) {
 	if err != nil {
 		return status{}, err
 	}
-	if e.NoSlots != nil {
-		if r.Pending != nil && r.Pending.Slotted() {
-			return status{}, fmt.Errorf("an update of a root slot is pending: %w", e.NoSlots)
-		}
+	slotted := r.Pending != nil && r.Pending.Slotted()
+	if e.NoSlots != nil && slotted {
+		return status{}, fmt.Errorf("an update of a root slot is pending: %w", e.NoSlots)
+	}
+	if e.NoSlots != nil || r.Pending != nil && !slotted {
 		return status{record: r, action: decide(situation{pending: r.Pending, bootID: e.BootID})}, nil
 	}
-	env, err := e.Loader.State(ctx)
+	env, err := e.state(ctx)
+	if err != nil && r.Pending == nil {
+		err = unknownError{err}
+	}
 	if err != nil {
-		return status{}, bootEnvError{err}
+		return status{}, err
 	}
 	s := situation{pending: r.Pending, phase: env.Phase, booted: e.Slots.Booted, bootID: e.BootID, volatile: e.Loader.Caps().Volatile}
 	// A name that the update does not change proves nothing.
 	s.nameRuns = r.Pending != nil && e.RunningName != "" && e.RunningName == r.Pending.ArtifactName && r.ArtifactName != e.RunningName
 	return status{record: r, env: env, action: decide(s)}, nil
 }
+
+// state asks the boot loader.
+func (e *Engine) state(ctx context.Context) (bootenv.State, error) {
+	if e.NoLoader != nil {
+		return bootenv.State{}, e.NoLoader
+	}
+	env, err := e.Loader.State(ctx)
+	if err != nil {
+		return bootenv.State{}, bootEnvError{err}
+	}
+	return env, nil
+}
+
+// unknownError is why it cannot be known whether a trial is open that no record
+// speaks of. It is an [ErrUnknown].
+type unknownError struct{ error }
+
+func (e unknownError) Unwrap() error      { return e.error }
+func (unknownError) Is(target error) bool { return target == ErrUnknown }
 
 // MarkBooted reports to the boot loader that the running slot has started,
 // where the boot loader wants to know. It is called once after every start,

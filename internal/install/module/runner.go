@@ -200,11 +200,17 @@ func (r *Runner) Cleanup(ctx context.Context, payloadType string) error {
 
 func (r *Runner) logOutput(payloadType, state, stream, text string) {
 	text = strings.TrimRight(runner.Printable(text), "\n")
-	if text == "" || r.Log == nil {
+	if text == "" {
 		return
 	}
 	for line := range strings.SplitSeq(text, "\n") {
-		r.Log(fmt.Sprintf("update module %s %s %s: %s", quote(payloadType), state, stream, line))
+		r.log(fmt.Sprintf("update module %s %s %s: %s", quote(payloadType), state, stream, line))
+	}
+}
+
+func (r *Runner) log(line string) {
+	if r.Log != nil {
+		r.Log(line)
 	}
 }
 

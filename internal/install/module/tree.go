@@ -1,6 +1,8 @@
 package module
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -81,15 +83,29 @@ func (r *Runner) fillTree(p Payload) error {
 		{"header/artifact_name", []byte(p.ArtifactName)},
 		{"header/artifact_group", []byte(p.ArtifactGroup)},
 		{"header/payload_type", []byte(p.PayloadType)},
-		{"header/header-info", p.HeaderInfo},
-		{"header/type-info", p.TypeInfo},
-		{"header/meta-data", metaData},
+		{"header/header-info", indented(p.HeaderInfo)},
+		{"header/type-info", indented(p.TypeInfo)},
+		{"header/meta-data", indented(metaData)},
 	} {
 		if err := root.WriteFile(f.name, f.content, 0o600); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// maxIndented bounds the memory for what [indented] makes: each byte may become a
+// line of its own, as far to the right as JSON in an artifact is nested.
+const maxIndented = 64 << 10
+
+// indented returns JSON as Mender's clients hand it to modules, of which those
+// without a parser look at one line at a time. What is large stays as it is.
+func indented(raw []byte) []byte {
+	var b bytes.Buffer
+	if len(raw) > maxIndented || json.Indent(&b, raw, "", "  ") != nil {
+		return raw
+	}
+	return b.Bytes()
 }
 
 // removeTree removes the work tree. A link in it goes, not what it points to.

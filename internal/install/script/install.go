@@ -79,8 +79,12 @@ func install(dir string, version int, scripts []artifact.Script) error {
 	return syncDir(dir)
 }
 
-// Clear empties dir. A missing one is left missing.
+// Clear empties dir. A missing one is left missing, and what is no directory as it
+// is.
 func Clear(dir string) error {
+	if info, err := os.Lstat(dir); err == nil && !info.IsDir() {
+		return nil
+	}
 	if err := empty(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove state scripts: %w", err)
 	}
@@ -88,8 +92,14 @@ func Clear(dir string) error {
 }
 
 // makeDir does not make the parent: a data directory that is missing is most
-// often one that is not mounted.
+// often one that is not mounted. What has its place and is no directory goes, a link
+// among it: nobody wants what is behind it emptied.
 func makeDir(dir string) error {
+	if info, err := os.Lstat(dir); err == nil && !info.IsDir() {
+		if err := os.Remove(dir); err != nil {
+			return err
+		}
+	}
 	err := os.Mkdir(dir, 0o755)
 	if errors.Is(err, fs.ErrExist) {
 		return nil

@@ -128,6 +128,21 @@ func TestInstallNeedsDataDirectory(t *testing.T) {
 	}
 }
 
+// TestInstallBehindALink: what has the directory's place and is none goes; what a
+// link points to stays.
+func TestInstallBehindALink(t *testing.T) {
+	other := scripts(t, map[string]string{"keep": "mine"})
+	dir := filepath.Join(t.TempDir(), "scripts")
+	for _, err := range []error{os.Symlink(other, dir), Clear(dir), Install(dir, 3, nil), os.Remove(dir), os.WriteFile(dir, nil, 0o600), Install(dir, 3, nil)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := tree(t, other); len(got) != 1 {
+			t.Fatalf("behind the link is %v", got)
+		}
+	}
+}
+
 func TestClear(t *testing.T) {
 	dir := scripts(t, map[string]string{"ArtifactCommit_Enter_00": "", "version": "3"})
 	if err := Clear(dir); err != nil {
