@@ -171,6 +171,12 @@ man: $(TOOLS)/ready ## render the man pages into dist/man
 	@mkdir -p dist/man
 	for f in docs/man/*.md; do $(TOOLS)/go-md2man -in $$f -out dist/man/$$(basename $$f .md); done
 
+.PHONY: install-man
+install-man: man ## install the man pages below DESTDIR; they are rendered with the tools of lint
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man8
+	install -m 0644 dist/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -m 0644 dist/man/*.8 $(DESTDIR)$(PREFIX)/share/man/man8/
+
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf bin dist coverage.out
