@@ -19,6 +19,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/usb-updater/usb-updater/internal/device"
+	"github.com/usb-updater/usb-updater/internal/install"
 	"github.com/usb-updater/usb-updater/internal/report"
 )
 
@@ -48,12 +49,16 @@ type signalError struct{ syscall.Signal }
 
 func (s signalError) Error() string { return "interrupted by signal: " + s.String() }
 
-// withSignals cancels the context at SIGINT and SIGTERM, with the signal as
+// withSignals cancels the context at SIGINT, SIGTERM and SIGHUP, with the signal as
 // the cause. A second signal kills.
 func withSignals(parent context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	ch := make(chan os.Signal, 1)
-	signal.Notify(ch, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+		if !signal.Ignored(s) { // as nohup and shells have it for what is to go on without them
+			signal.Notify(ch, s)
+		}
+	}
 	// Caught, not ignored, so that programs that are run here keep the default:
 	// a reader that went away must not end an update half way.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
@@ -105,10 +110,16 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		p.explain(err)
 	}
 	code = p.checkPrinted(code)
-	if s, ok := errors.AsType[signalError](context.Cause(ctx)); ok && code != exitOK {
+	if s, ok := errors.AsType[signalError](context.Cause(ctx)); ok && ended(code, err) {
 		return exitSignal + int(s.Signal)
 	}
 	return code
+}
+
+// ended tells whether a run that was told to end has left undone what it was to do.
+// What came to its end first has an exit code of its own.
+func ended(code int, err error) bool {
+	return code == exitFailed && err != nil && !errors.Is(err, install.ErrCommittedWithErrors)
 }
 
 // checkPrinted returns the exit code of a run that ends with code, if all that

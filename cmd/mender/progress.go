@@ -35,10 +35,11 @@ func parseProgress(s string) (progressStyle, error) {
 // progress shows how much of an update is done. The engine sends a few events
 // a second at most.
 type progress struct {
-	w     io.Writer
-	style progressStyle
-	tenth int // that was shown last
-	width int // of the bar's line that the cursor is behind; 0: none
+	w       io.Writer
+	style   progressStyle
+	percent int // that was shown last as JSON
+	tenth   int // that was shown last
+	width   int // of the bar's line that the cursor is behind; 0: none
 }
 
 func newProgress(w io.Writer, style progressStyle) *progress {
@@ -111,10 +112,17 @@ func (p *progress) object(ev install.Event) {
 		Compared int64 `json:"compared"`
 		Flushes  int64 `json:"flushes"`
 	}
+	switch ev.Step {
+	case install.StepVerify, install.StepArm, install.StepInstall: // they are behind the artifact
+		p.percent = 100
+	default:
+		p.percent = max(p.percent, ev.Percent())
+	}
 	o := struct {
 		Step      string  `json:"step"`
 		Artifact  string  `json:"artifact,omitempty"`
 		Slot      string  `json:"slot,omitempty"`
+		Module    string  `json:"module,omitempty"`
 		Percent   int     `json:"percent"`
 		Bytes     int64   `json:"bytes"`
 		Total     int64   `json:"total"`
@@ -125,9 +133,12 @@ func (p *progress) object(ev install.Event) {
 		Left      float64 `json:"left"`
 		Medium    *medium `json:"medium,omitempty"`
 	}{
-		Step: string(ev.Step), Artifact: ev.Artifact, Slot: ev.Slot.String(), Percent: ev.Percent(),
+		Step: string(ev.Step), Artifact: ev.Artifact, Module: ev.Module, Percent: p.percent,
 		Bytes: ev.Bytes, Total: ev.Total, Read: ev.Read, ReadTotal: ev.ReadTotal, Rate: ev.Rate(),
 		Elapsed: ev.Elapsed.Seconds(), Left: ev.Left().Seconds(),
+	}
+	if ev.Module == "" {
+		o.Slot = ev.Slot.String()
 	}
 	if m := ev.Medium; m != nil {
 		o.Medium = &medium{m.Written, m.Skipped, m.Zeroed, m.Compared, m.Flushes}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -15,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/usb-updater/usb-updater/internal/install"
 	"github.com/usb-updater/usb-updater/test/sim"
 	"github.com/usb-updater/usb-updater/test/simscript"
 )
@@ -93,6 +95,27 @@ func TestParse(t *testing.T) {
 	} {
 		if o, err := parse(args); err == nil {
 			t.Errorf("parse(%q) = %+v, want an error", args, o)
+		}
+	}
+}
+
+// TestEnded: a signal that came when all was done changes no exit code.
+func TestEnded(t *testing.T) {
+	failed := errors.New("failed")
+	for _, tt := range []struct {
+		code int
+		err  error
+		want bool
+	}{
+		{exitOK, nil, false},
+		{exitReboot, nil, false},
+		{exitNothingPending, nil, false},
+		{exitFailed, nil, false},
+		{exitFailed, errors.Join(failed, install.ErrCommittedWithErrors), false},
+		{exitFailed, failed, true},
+	} {
+		if got := ended(tt.code, tt.err); got != tt.want {
+			t.Errorf("ended(%d, %v) = %t", tt.code, tt.err, got)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/usb-updater/usb-updater/internal/artifact"
@@ -71,7 +72,11 @@ func openFile(ctx context.Context, name string) (*os.File, error) {
 	}()
 	select {
 	case o := <-ch:
-		if o.err != nil {
+		scheme, _, url := strings.Cut(name, "://")
+		switch {
+		case o.err != nil && url: // without what follows: there may be a password in it
+			return nil, fmt.Errorf("Not able to open image file: it is no file, and %.16q is not http or https", scheme) //nolint:staticcheck // as below
+		case o.err != nil:
 			return nil, fmt.Errorf("Not able to open image file: %s: %w", name, o.err) //nolint:staticcheck // the words of Mender's client, which scripts look for
 		}
 		return o.file, nil

@@ -31,7 +31,13 @@ var version = "devel"
 func main() { os.Exit(mainCode()) }
 
 func mainCode() int {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	heeded := []os.Signal{syscall.SIGTERM}
+	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGHUP} {
+		if !signal.Ignored(s) { // as nohup and shells have it for what is to go on without them
+			heeded = append(heeded, s)
+		}
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), heeded...)
 	// Caught, not ignored, so that programs that are run here keep the default:
 	// a reader that went away must not end an update half way.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)

@@ -192,6 +192,7 @@ type Event struct {
 	Module   string // payload type, if an update module does it; then Slot means nothing
 	Bytes    int64  // of the payload, so far
 	Total    int64  // of the payload; of one file of it if there are several
+	Before   int64  // of the files before that one
 	// Read and ReadTotal are what Bytes and Total are before decompression.
 	// They tell how far the work is: time goes by with what is read, while a
 	// run of zeros that is an eighth of the image takes none.
@@ -226,7 +227,7 @@ func (ev Event) Rate() int64 {
 	if ev.Elapsed <= 0 {
 		return 0
 	}
-	return int64(float64(ev.Bytes) / ev.Elapsed.Seconds())
+	return int64(float64(ev.Before+ev.Bytes) / ev.Elapsed.Seconds())
 }
 
 // Left is how long the rest of a step will take if it goes on like this; 0 if

@@ -456,7 +456,7 @@ func TestModuleProgress(t *testing.T) {
 	}
 	want := []Event{
 		{Step: StepWrite, Artifact: "mod-2", Module: "testmod", Bytes: 2, Total: 2},
-		{Step: StepWrite, Artifact: "mod-2", Module: "testmod", Bytes: 2, Total: 2},
+		{Step: StepWrite, Artifact: "mod-2", Module: "testmod", Bytes: 2, Total: 2, Before: 2},
 		{Step: StepInstall, Artifact: "mod-2", Module: "testmod"},
 	}
 	for i := range got {

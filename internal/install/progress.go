@@ -98,6 +98,7 @@ func newPassing(e *Engine, p *Plan, payloadType string) *passing {
 }
 
 func (p *passing) begin(w io.Writer, size int64) io.Writer {
+	p.event.Before += p.decoded
 	p.w, p.decoded, p.event.Total = w, 0, size
 	return fileWriter{p}
 }

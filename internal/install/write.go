@@ -202,7 +202,7 @@ func (e *Engine) activate(ctx context.Context, pl payload, p *state.Pending) err
 	}
 	ev := Event{Step: StepArm, Artifact: p.ArtifactName, Slot: e.Slots.Inactive()}
 	if !p.Slotted() {
-		ev.Step, ev.Module = StepInstall, moduleName(p)
+		ev = Event{Step: StepInstall, Artifact: p.ArtifactName, Module: moduleName(p)}
 	}
 	e.report(ev)
 	if err := pl.do(ctx, module.ArtifactInstall); err != nil {
