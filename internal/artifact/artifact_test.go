@@ -182,6 +182,12 @@ func TestGood(t *testing.T) {
 			p.data = func(l []entry) []entry { l[0].pax = pax("path", longName); return l }
 			p.files[0].edit = func(h []byte) { copy(h[tarNameEnd:], "0000600\x000000000\x000000000\x00") }
 		}},
+		{"PAX path of a name that is not ASCII", rootfsParts, func(p *parts) { p.header[1] = unicodeScript }},
+		{"the same, long", rootfsParts, func(p *parts) {
+			e := entry{name: "scripts/ArtifactInstall_Enter_00_" + strings.Repeat("xxä", 50), data: []byte("#!/bin/sh\n")}
+			e.pax, e.edit = pax("path", e.name), shortName(strings.ReplaceAll(e.name, "ä", ""))
+			p.header[1] = e
+		}},
 		{"base 256 size", rootfsParts, func(p *parts) {
 			p.data = setSize("rootfs", "\x80\x00\x00\x00\x00\x00\x00\x00"+string([]byte{0, byte(len(payload) >> 16), byte(len(payload) >> 8 & 0xff), byte(len(payload) & 0xff)}))
 		}},

@@ -125,6 +125,10 @@ func TestDamageTar(t *testing.T) {
 			l[0].name, l[0].pax = "zz", pax("path", "version")
 			return l
 		}), kind: Format, want: "another name"},
+		{name: "PAX path alias, not ASCII", spoil: func(p *parts) {
+			p.header[1] = unicodeScript
+			p.header[1].name += "a"
+		}, kind: Format, want: "another name"},
 		{name: "PAX path NUL", spoil: outer(setPAX("manifest", pax("path", "manifest\x00x"))), kind: Format, want: "malformed PAX path"},
 		{name: "PAX size differs", spoil: outer(setPAX("manifest", pax("size", "1"))), kind: Format, want: "differ"},
 		{name: "PAX size negative", spoil: outer(setPAX("manifest", pax("size", "-1"))), kind: Format, want: "not a possible size"},

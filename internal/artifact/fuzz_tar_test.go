@@ -53,6 +53,7 @@ func FuzzTar(f *testing.F) {
 		{{name: "version", data: []byte("{}")}, {name: "data/0000.tar", data: tarOf([]entry{{name: "f", data: noise[:9]}})}},
 		{{name: "a", pax: pax("mtime", "1.5") + pax("uid", "1")}},
 		{{name: long[:99], pax: pax("path", long), edit: func(h []byte) { h[99] = 'n' }}},
+		{{name: "r", pax: pax("path", "ärö")}},
 		{{name: "a", data: noise[:600], pax: pax("size", "600"), edit: func(h []byte) { copy(h[tarSizeOff:], "00000000000") }}},
 		{{name: "headers/", typ: '5'}, {name: "headers/0000/", typ: '5'}, {name: "scripts/", typ: '5'}, {name: "headers/x"}},
 		{{name: "a", edit: func(h []byte) { clear(h[tarMagicOff:]); h[tarTypeOff] = 0 }}},

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // headerFiles are the contents of the header archive. A part that is absent is
@@ -25,7 +27,7 @@ const (
 
 // IsScriptName reports whether s is the name of a state script that an artifact
 // may bring, "ArtifactInstall_Enter_00_text": what Mender's own readers run,
-// without the names that are not a plain file name.
+// without the names that are not a plain file name or cannot be printed.
 // (source: Mender artifact format, "scripts")
 func IsScriptName(s string) bool {
 	state, rest, _ := strings.Cut(s, "_")
@@ -44,12 +46,12 @@ func IsScriptName(s string) bool {
 	if len(number) != 2 || strings.Trim(number, "0123456789") != "" {
 		return false
 	}
-	for _, c := range []byte(text) {
-		if !isAlphanumeric(c) && !strings.ContainsRune("_.,+-", rune(c)) {
+	for _, c := range text {
+		if c == ' ' || c == '/' || !unicode.IsPrint(c) {
 			return false
 		}
 	}
-	return described == (text != "")
+	return described == (text != "") && utf8.ValidString(text) && len(s) <= maxNameSize
 }
 
 // readHeaderArchive reads the current outer entry, the header archive, and

@@ -112,6 +112,13 @@ const (
 	emptyInfo    = `{"payloads":[{"type":null}],"artifact_provides":{"artifact_name":"rel-1"},"artifact_depends":{"device_type":["box"]}}`
 )
 
+// unicodeScript is a state script as mender-artifact writes it, which keeps a name
+// that is not ASCII for the PAX header.
+var unicodeScript = entry{
+	name: "scripts/ArtifactInstall_Enter_00_r", data: []byte("#!/bin/sh\n"),
+	pax: pax("path", "scripts/ArtifactInstall_Enter_00_ärö"),
+}
+
 // rootfsParts returns the parts of a good artifact.
 func rootfsParts() *parts {
 	return &parts{

@@ -48,7 +48,8 @@ func TestScriptNameTraversal(t *testing.T) {
 		"../ArtifactInstall_Enter_00", "../../etc/cron.d/x", "/etc/passwd", "sub/ArtifactInstall_Enter_00",
 		"ArtifactInstall_Enter_00_/../../x", "ArtifactInstall_Enter_00/", ".", "..", "",
 		"version", "Idle_Enter_00", "Download_Enter_00", "ArtifactInstall_Enter", "ArtifactInstall_Enter_0",
-		"ArtifactInstall_Enter_00_a b", "ArtifactInstall_Enter_00_a\nb", "ArtifactInstall_Enter_00_$(id)", "ArtifactInstall_Enter_00_ü",
+		"ArtifactInstall_Enter_00_a b", "ArtifactInstall_Enter_00_a\nb", "ArtifactInstall_Enter_00_\x1b[31m", "ArtifactInstall_Enter_00_\u00a0", "ArtifactInstall_Enter_00_\u202e",
+		"ArtifactInstall_Enter_00.sh", "ArtifactInstall_Enter_00-a", "ArtifactInstall_Enter_00_", "ArtifactInstall_Enter_00ü",
 		"artifactinstall_enter_00", "xArtifactInstall_Enter_00", "ArtifactInstall_Enter_00_" + strings.Repeat("x", 300),
 	} {
 		e := entry{name: scriptsPrefix + name, data: []byte("#!/bin/sh\n")}

@@ -150,7 +150,7 @@ func (t *tarReader) header() (typ byte, err error) {
 	}
 	if pax.path != nil {
 		// Readers without PAX must see the beginning of the same name.
-		if !bytes.Equal(pax.path[:min(len(pax.path), tarNameEnd)], name) {
+		if !isBeginning(name, pax.path) && !isBeginning(name, onlyASCII(pax.path)) {
 			return 0, malformed("PAX path %s is another name than %s", quote(string(pax.path)), quote(string(name)))
 		}
 		name = pax.path
@@ -169,6 +169,22 @@ func (t *tarReader) header() (typ byte, err error) {
 	}
 	t.name, t.left = string(name), size
 	return t.block[tarTypeOff], nil
+}
+
+// isBeginning reports whether name is as much of path as its field holds.
+func isBeginning(name, path []byte) bool {
+	return bytes.Equal(name, path[:min(len(path), tarNameEnd)])
+}
+
+// onlyASCII leaves out what is not ASCII. So do writers that keep such a name for
+// the PAX header (source: Go, archive/tar).
+func onlyASCII(path []byte) []byte {
+	return bytes.Map(func(r rune) rune {
+		if r >= utf8.RuneSelf {
+			return -1
+		}
+		return r
+	}, path)
 }
 
 // hasPrefix reports whether a header uses the name prefix field of POSIX. GNU

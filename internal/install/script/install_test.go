@@ -2,6 +2,7 @@ package script
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -94,6 +95,8 @@ func TestInstallRefuses(t *testing.T) {
 	}{
 		{"path", 3, []string{"../ArtifactInstall_Enter_00"}, "not the name"},
 		{"path in the description", 3, []string{"ArtifactInstall_Enter_00_/../../x"}, "not the name"},
+		{"white space", 3, []string{"ArtifactInstall_Enter_00_a\u00a0b"}, "not the name"},
+		{"not UTF-8", 3, []string{"ArtifactInstall_Enter_00_\xe4"}, "not the name"},
 		{"line end", 3, []string{"ArtifactInstall_Enter_00\n"}, "not the name"},
 		{"state of the root file system", 3, []string{"Download_Enter_00"}, "not the name"},
 		{"one digit", 3, []string{"ArtifactInstall_Enter_0"}, "not the name"},
@@ -118,6 +121,25 @@ func TestInstallRefuses(t *testing.T) {
 				t.Errorf("Install changed the directory (-before +after):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestInstallAnyDescription: a script with each kind of name that an artifact
+// may bring is run.
+func TestInstallAnyDescription(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "scripts")
+	var in []artifact.Script
+	var want []string
+	for i, text := range []string{"x~", "a(b)", "a@b", "a:b", "a=b", "#1", "ä", "$(id)", "..", "_"} {
+		name := fmt.Sprintf("ArtifactInstall_Enter_%02d_%s", i, text)
+		in, want = append(in, artifact.Script{Name: name, Data: []byte("#!/bin/sh\n")}), append(want, name)
+	}
+	if err := Install(dir, 3, in); err != nil {
+		t.Fatal(err)
+	}
+	got, err := (&Runner{}).list(dir, "ArtifactInstall", "Enter")
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("scripts to run (-want +got):\n%s%v", diff, err)
 	}
 }
 
