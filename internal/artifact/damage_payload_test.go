@@ -62,7 +62,7 @@ func TestDamageMeaning(t *testing.T) {
 		{name: "type absent", spoil: typ(`{}`), kind: Format, want: "different payload types"},
 		{name: "module type empty", make: moduleParts, spoil: typ(`{"type":""}`), kind: Format, want: "different payload types"},
 		{name: "provides name", spoil: typ(`{"type":"","artifact_provides":{"artifact_name":"x"}}`), kind: Format, want: "belongs into header-info"},
-		{name: "provides group", spoil: typ(`{"type":"","artifact_provides":{"artifact_group":"x"}}`), kind: Format, want: "belongs into header-info"},
+		{name: "provides group number", spoil: typ(`{"type":"","artifact_provides":{"artifact_group":1}}`), kind: Format, want: "not a string"},
 		{name: "provides number", spoil: typ(`{"type":"","artifact_provides":{"a":1}}`), kind: Format, want: "not a string"},
 		{name: "provides list", spoil: typ(`{"type":"","artifact_provides":[]}`), kind: Format, want: "not an object"},
 		{name: "provides null", spoil: typ(`{"type":"","artifact_provides":null}`), kind: Format, want: "not an object"},

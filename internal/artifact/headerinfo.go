@@ -181,15 +181,34 @@ func (h *Header) setTypeInfo(raw []byte) error {
 
 func (h *Header) setProvides(v any, present bool) error {
 	h.Provides = map[string]string{}
-	pairs, err := typeInfoPairs(v, present, "artifact_name", "artifact_group")
+	pairs, err := typeInfoPairs(v, present, "artifact_name")
 	if err != nil {
 		return badField("artifact_provides of type-info", err)
 	}
 	for k, v := range pairs {
+		if k == "artifact_group" {
+			if err := h.addGroup(v); err != nil {
+				return err
+			}
+			continue
+		}
 		if h.Provides[k], err = textOrEmpty(v, maxValueTextSize); err != nil {
 			return badField("provides "+quote(k), err)
 		}
 	}
+	return nil
+}
+
+// addGroup takes the group from type-info, where mender-artifact -p writes it.
+func (h *Header) addGroup(v any) error {
+	group, err := textOrEmpty(v, maxTextSize)
+	if err != nil {
+		return badField("artifact_group of type-info", err)
+	}
+	if h.Group != "" && h.Group != group {
+		return malformed("header-info and type-info name different groups")
+	}
+	h.Group = group
 	return nil
 }
 

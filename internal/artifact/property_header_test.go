@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/usb-updater/usb-updater/internal/artifact/artifacttest"
 )
 
@@ -140,10 +142,41 @@ func TestTypeInfoCannotWiden(t *testing.T) {
 			}})
 		}
 	}
-	for _, key := range []string{"artifact_name", "artifact_group"} {
-		cases = append(cases, damage{name: "provides " + key, spoil: typ(`{"type":"","artifact_provides":{"` + key + `":"x"}}`), kind: Format, want: "belongs into header-info"})
+	cases = append(cases, damage{name: "provides artifact_name", spoil: typ(`{"type":"","artifact_provides":{"artifact_name":"rel-1"}}`), kind: Format, want: "belongs into header-info"})
+	for _, value := range []string{`"x"`, `""`} {
+		cases = append(cases, damage{name: "provides artifact_group" + value, kind: Format, want: "different groups", spoil: func(p *parts) {
+			p.setHeader(nameHeaderInfo, strings.Replace(goodInfo, `"rel-1"`, `"rel-1","artifact_group":"y"`, 1))
+			p.setHeader(nameTypeInfo, `{"type":"","artifact_provides":{"artifact_group":`+value+`}}`)
+		}})
+	}
+	for _, value := range []string{`null`, `1`, `["x"]`, `"a\nb"`, `"` + strings.Repeat("x", maxTextSize+1) + `"`} {
+		cases = append(cases, damage{name: "provides artifact_group" + value[:min(len(value), 8)], spoil: typ(`{"type":"","artifact_provides":{"artifact_group":` + value + `}}`), kind: Format, want: "artifact_group"})
 	}
 	runSigned(t, cases)
+}
+
+// TestTypeInfoGroup: the group may be in type-info, where mender-artifact -p
+// writes it, and is no key of the payload.
+func TestTypeInfoGroup(t *testing.T) {
+	for name, tt := range map[string]struct{ info, provides, want string }{
+		"in type-info only":   {``, `"pg"`, "pg"},
+		"in both":             {`,"artifact_group":"pg"`, `"pg"`, "pg"},
+		"none in header-info": {`,"artifact_group":""`, `"pg"`, "pg"},
+		"empty":               {``, `""`, ""},
+	} {
+		p := rootfsParts()
+		p.setHeader(nameHeaderInfo, strings.Replace(goodInfo, `"rel-1"`, `"rel-1"`+tt.info, 1))
+		p.setHeader(nameTypeInfo, `{"type":"","artifact_provides":{"a":"b","artifact_group":`+tt.provides+`}}`)
+		a, err := Open(bytes.NewReader(p.build()), Options{})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		h := a.Header()
+		if diff := cmp.Diff(map[string]string{"a": "b"}, h.Provides); h.Group != tt.want || diff != "" {
+			t.Errorf("%s: group = %q, want %q; provides (-want +got):\n%s", name, h.Group, tt.want, diff)
+		}
+	}
 }
 
 // TestEmptyPayloadHasConditions checks that an artifact without payload tells its
