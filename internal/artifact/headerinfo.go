@@ -118,7 +118,7 @@ func (h *Header) setInfoProvides(v any) error {
 	if h.Name, err = text(o["artifact_name"], maxTextSize); err != nil {
 		return badField("artifact_name", err)
 	}
-	if group, ok := o["artifact_group"]; ok {
+	if group := o["artifact_group"]; group != nil {
 		if h.Group, err = textOrEmpty(group, maxTextSize); err != nil {
 			return badField("artifact_group", err)
 		}
@@ -148,6 +148,7 @@ func (h *Header) setInfoDepends(v any) error {
 }
 
 // setTypeInfo fills in what type-info says. In version 2 only its type counts.
+// What is null there counts as absent, as for mender-client 3.x.
 // (source: Mender artifact format v3, "type-info")
 func (h *Header) setTypeInfo(raw []byte) error {
 	o, err := decodeObject("type-info", raw)
@@ -167,21 +168,21 @@ func (h *Header) setTypeInfo(raw []byte) error {
 	if h.FormatVersion == 2 {
 		return nil
 	}
-	if err := h.setProvides(o["artifact_provides"], has(o, "artifact_provides")); err != nil {
+	if err := h.setProvides(o["artifact_provides"]); err != nil {
 		return err
 	}
-	if err := h.setDepends(o["artifact_depends"], has(o, "artifact_depends")); err != nil {
+	if err := h.setDepends(o["artifact_depends"]); err != nil {
 		return err
 	}
-	if h.HasClears = has(o, "clears_artifact_provides"); !h.HasClears {
+	if h.HasClears = o["clears_artifact_provides"] != nil; !h.HasClears {
 		return nil
 	}
 	return h.setClears(o["clears_artifact_provides"])
 }
 
-func (h *Header) setProvides(v any, present bool) error {
+func (h *Header) setProvides(v any) error {
 	h.Provides = map[string]string{}
-	pairs, err := typeInfoPairs(v, present, "artifact_name")
+	pairs, err := typeInfoPairs(v, "artifact_name")
 	if err != nil {
 		return badField("artifact_provides of type-info", err)
 	}
@@ -214,8 +215,8 @@ func (h *Header) addGroup(v any) error {
 
 // setDepends adds to what header-info demands. mender-artifact writes a
 // condition on the artifact's name or group here; it must not be in both places.
-func (h *Header) setDepends(v any, present bool) error {
-	pairs, err := typeInfoPairs(v, present, "device_type")
+func (h *Header) setDepends(v any) error {
+	pairs, err := typeInfoPairs(v, "device_type")
 	if err != nil {
 		return badField("artifact_depends of type-info", err)
 	}
@@ -251,10 +252,10 @@ func (h *Header) setClears(v any) error {
 	return nil
 }
 
-// typeInfoPairs checks an object of type-info. It must not repeat what
+// typeInfoPairs checks an object of type-info, nil if it is absent. It must not repeat what
 // header-info says: readers differ in which of the two wins.
-func typeInfoPairs(v any, present bool, reserved ...string) (object, error) {
-	if !present {
+func typeInfoPairs(v any, reserved ...string) (object, error) {
+	if v == nil {
 		return nil, nil
 	}
 	o, ok := v.(object)
@@ -313,11 +314,6 @@ func onlyKeys(o object, keys []string) bool {
 		}
 	}
 	return true
-}
-
-func has(o object, key string) bool {
-	_, ok := o[key]
-	return ok
 }
 
 // badField is a malformed value of a JSON document.

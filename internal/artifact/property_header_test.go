@@ -179,6 +179,20 @@ func TestTypeInfoGroup(t *testing.T) {
 	}
 }
 
+// TestNullIsAbsent: what may be left out may be null.
+func TestNullIsAbsent(t *testing.T) {
+	p := rootfsParts()
+	p.setHeader(nameHeaderInfo, strings.Replace(goodInfo, `"rel-1"`, `"rel-1","artifact_group":null`, 1))
+	p.setHeader(nameTypeInfo, `{"type":"","artifact_provides":null,"artifact_depends":null,"clears_artifact_provides":null}`)
+	a, err := Open(bytes.NewReader(p.build()), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h := a.Header(); h.Group != "" || len(h.Provides) != 0 || len(h.Depends) != 0 || h.HasClears || h.ClearsProvides != nil {
+		t.Errorf("header = %+v", h)
+	}
+}
+
 // TestEmptyPayloadHasConditions checks that an artifact without payload tells its
 // device types and what it depends on like any other, and cannot do without.
 func TestEmptyPayloadHasConditions(t *testing.T) {
