@@ -37,11 +37,17 @@ func elsewhere() map[string]proof {
 		"letters of `mender_boot_part_hex`":                                                {"internal/bootenv/loader_test.go", "func TestMenderWrites("},
 		"usb-updater.conf that is wrong":                                                   {scripts + "configuration.txtar", "# The file of the agent counts, too"},
 		"store of a system of another word size":                                           {"internal/install/state/store_test.go", "func TestForeign("},
-		"install while an update is pending whose commit or rollback is begun, with `--stop-before` or by a power cut": {scripts + "resume.txtar", "# finished. An installation does that first, and says so."},
-		"install while an update is pending whose installation was cut short":                                          {scripts + "interrupted.txtar", "try ArtifactInstall_Enter install install rollback"},
-		"the boot loader went back while a commit had begun":                                                           {"internal/install/interrupted_test.go", "func TestInterrupted("},
-		"`rollback` after `rollback --stop-before ArtifactFailure_Enter` or `Cleanup`":                                 {scripts + "interrupted.txtar", "'resume --stop-before ArtifactFailure_Enter' rollback"},
-		"killed in ArtifactFailure of a slot's rollback":                                                               {scripts + "interrupted.txtar", "ArtifactFailure_Enter, install rollback resume: 0 137 1, release-1"},
+		"install while an update is pending whose commit or rollback is begun, with `--stop-before` or by a power cut":    {scripts + "resume.txtar", "# finished. An installation does that first, and says so."},
+		"install while an update is pending whose installation was cut short":                                             {scripts + "interrupted.txtar", "try ArtifactInstall_Enter install install rollback"},
+		"the boot loader went back while a commit had begun":                                                              {"internal/install/interrupted_test.go", "func TestInterrupted("},
+		"`rollback` after `rollback --stop-before ArtifactFailure_Enter` or `Cleanup`":                                    {scripts + "interrupted.txtar", "'resume --stop-before ArtifactFailure_Enter' rollback"},
+		"install where the boot environment names the other slot, or says that a trial is open, and no update is pending": {scripts + "environment.txtar", "# It names the other slot, and no trial explains it"},
+		"boot environment that cannot be read, or a root partition that is not there":                                     {scripts + "module-alone.txtar", "# The environment is gone while an update waits for its end."},
+		"update module that answers `ProvidePayloadFileSizes` with garbage or a failure":                                  {"internal/install/module/module_test.go", "func TestDownloadOfOldModules("},
+		"working directory of state scripts":                                                                              {scripts + "script-places.txtar", "# arguments, in /, with nothing to read"},
+		"output of state scripts and modules":                                                                             {"internal/runner/runner_test.go", "func TestRunKeepsTheEndOfTheOutput("},
+		"`--log-file` that is there":                                                                                      {scripts + "commands.txtar", "install /none-either.mender"},
+		"killed in ArtifactFailure of a slot's rollback":                                                                  {scripts + "interrupted.txtar", "ArtifactFailure_Enter, install rollback resume: 0 137 1, release-1"},
 	}
 }
 
