@@ -194,8 +194,9 @@ func reportName(name string) string {
 // leave makes the file in the directory below top. step hears of what was done,
 // for tests that cut there.
 func leave(top *os.File, name, text string, step func(string)) (path string, err error) {
-	if err := unix.Mkdirat(int(top.Fd()), reportDir, reportDirMode); err != nil && !errors.Is(err, unix.EEXIST) {
-		return "", fmt.Errorf("make directory %s: %w", reportDir, err)
+	made := unix.Mkdirat(int(top.Fd()), reportDir, reportDirMode)
+	if made != nil && !errors.Is(made, unix.EEXIST) {
+		return "", fmt.Errorf("make directory %s: %w", reportDir, made)
 	}
 	step("directory")
 	dir, err := openAt(top, reportDir, unix.O_DIRECTORY) // no link
@@ -203,10 +204,14 @@ func leave(top *os.File, name, text string, step func(string)) (path string, err
 		return "", fmt.Errorf("open directory %s: %w", reportDir, err)
 	}
 	defer dir.Close()
+	if made == nil { // not one of theirs
+		publish(dir, reportDirMode)
+	}
 	f, file, err := create(dir, name)
 	if err != nil {
 		return "", fmt.Errorf("make report: %w", err)
 	}
+	publish(f, reportFileMode)
 	step("file")
 	_, err = f.WriteString(text)
 	if err == nil {
@@ -225,6 +230,11 @@ func leave(top *os.File, name, text string, step func(string)) (path string, err
 	step("synced")
 	return reportDir + "/" + file, nil
 }
+
+// publish gives what was made here its mode, whatever the process's mask has
+// taken from it: who reads a report is seldom root. FAT keeps no modes and may
+// refuse; the report counts for more.
+func publish(f *os.File, mode uint32) { _ = unix.Fchmod(int(f.Fd()), mode) }
 
 // LastReport returns the text of the report that WriteReport left last under
 // that name, "" if there is none that can be read. It is what the stick says: at

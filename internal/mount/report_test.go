@@ -60,6 +60,39 @@ func TestWriteReportToDirectory(t *testing.T) {
 	}
 }
 
+// TestWriteReportForEverybody: a person reads the report on a machine of their
+// own, whatever mask the service manager has set; a directory of theirs stays as
+// it is.
+func TestWriteReportForEverybody(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		made fs.FileMode // of the directory that was there; 0 for none
+		want fs.FileMode
+	}{{"new directory", 0, 0o755}, {"theirs", 0o700, 0o700}} {
+		t.Run(tt.name, func(t *testing.T) {
+			old := unix.Umask(0o077) // that of usb-updater@.service
+			defer unix.Umask(old)
+			top := t.TempDir()
+			dir := filepath.Join(top, reportDir)
+			if tt.made != 0 {
+				if err := os.Mkdir(dir, tt.made); err != nil {
+					t.Fatal(err)
+				}
+			}
+			path, err := wasOpen(t, top, Options{}).WriteReport(t.Context(), "n", "report")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != tt.want {
+				t.Errorf("directory: %v, %v, want %v", info.Mode(), err, tt.want)
+			}
+			if info, err := os.Stat(filepath.Join(top, path)); err != nil || info.Mode() != reportFileMode {
+				t.Errorf("report: %v, %v, want %v", info.Mode(), err, fs.FileMode(reportFileMode))
+			}
+		})
+	}
+}
+
 // TestWriteReportStopped: a stick that hangs holds nobody up.
 func TestWriteReportStopped(t *testing.T) {
 	dir := t.TempDir()
