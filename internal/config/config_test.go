@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 func file(t *testing.T, content string) string {
@@ -248,4 +250,36 @@ func TestArtifactInfo(t *testing.T) {
 	if _, err := ArtifactInfo(file(t, "junk\n")); err == nil {
 		t.Error("junk is accepted")
 	}
+}
+
+// TestReadsNoPipe: a pipe with a name has no writer and would hold the agent up.
+// One that a shell has made has a writer, and a device has an end.
+func TestReadsNoPipe(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- decodeFile(pipe, false, true, &Agent{}) }()
+	select {
+	case err := <-done:
+		wantError(t, err, pipe+": is a named pipe")
+	case <-time.After(10 * time.Second):
+		t.Error("hangs")
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	go func() {
+		_, _ = w.WriteString(`{"MaxAttempts": 7}`)
+		_ = w.Close()
+	}()
+	var a Agent
+	wantError(t, decodeFile(fmt.Sprintf("/dev/fd/%d", r.Fd()), true, true, &a), "")
+	if a.MaxAttempts != 7 {
+		t.Errorf("MaxAttempts = %d, want 7", a.MaxAttempts)
+	}
+	wantError(t, decodeFile("/dev/null", true, true, &a), "the file ends before the object does")
 }

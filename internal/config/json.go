@@ -11,6 +11,8 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // maxFile bounds a configuration file, in bytes.
@@ -19,11 +21,14 @@ const maxFile = 1 << 20
 // readFile returns the content of a configuration file. The error wraps
 // fs.ErrNotExist if there is none.
 func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close() // read only
+	if isNamedPipe(f) {
+		return nil, fmt.Errorf("%s: is a named pipe", path)
+	}
 	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
 		return nil, err
@@ -32,6 +37,16 @@ func readFile(path string) ([]byte, error) {
 		return nil, fmt.Errorf("%s: larger than %d bytes", path, maxFile)
 	}
 	return bytes.TrimPrefix(b, []byte("\xef\xbb\xbf")), nil // editors on Windows add this mark
+}
+
+// isNamedPipe tells whether f is a pipe that lies in a directory. To read one may
+// hang; one that a shell has made has a writer (source: Linux,
+// include/uapi/linux/magic.h, PIPEFS_MAGIC).
+func isNamedPipe(f *os.File) bool {
+	var fs unix.Statfs_t
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeNamedPipe != 0 &&
+		unix.Fstatfs(int(f.Fd()), &fs) == nil && fs.Type != unix.PIPEFS_MAGIC
 }
 
 // decodeFile merges the JSON object in the file at path into each of the

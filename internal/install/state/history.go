@@ -63,7 +63,7 @@ func ReadHistory(dir string, n int) ([]Result, error) {
 // readLog returns the entries of a log of one JSON value a line, none if there is
 // no log. Lines that are no entry are skipped, and what is behind limit bytes.
 func readLog[T any](path string, limit int64) ([]T, error) {
-	f, err := os.Open(path)
+	f, err := openRegular(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

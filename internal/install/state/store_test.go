@@ -7,11 +7,13 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"golang.org/x/sys/unix"
 
 	"github.com/usb-updater/usb-updater/internal/lmdb"
 )
@@ -357,5 +359,30 @@ func TestOversize(t *testing.T) {
 	}
 	if repaired, err := s.Repair(); repaired {
 		t.Errorf("Repair = %v, %v", repaired, err)
+	}
+}
+
+// TestReadsNoPipe: what stands in the place of a file and is none holds nobody up.
+func TestReadsNoPipe(t *testing.T) {
+	for name, read := range map[string]func(dir string) error{
+		storeName:   func(dir string) error { _, err := Read(dir); return err },
+		historyName: func(dir string) error { _, err := ReadHistory(dir, 1); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := unix.Mkfifo(filepath.Join(dir, name), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan error, 1)
+			go func() { done <- read(dir) }()
+			select {
+			case err := <-done:
+				if err == nil || !strings.Contains(err.Error(), name+": is no regular file") {
+					t.Errorf("error %v, want one that names the file", err)
+				}
+			case <-time.After(10 * time.Second):
+				t.Error("hangs")
+			}
+		})
 	}
 }
