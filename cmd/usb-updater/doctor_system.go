@@ -38,12 +38,6 @@ func (x *doctor) healthChecks() {
 	}
 }
 
-const (
-	bootUnit     = "usb-updater-boot.service"
-	giveUpUnit   = "usb-updater-boot-failed.service"
-	healthSocket = "usb-updater-health.socket"
-)
-
 // system looks at what starts the agent.
 func (x *doctor) system() {
 	if x.exists("/run/usb-updater/inhibit") {
@@ -52,38 +46,8 @@ func (x *doctor) system() {
 	if !x.exists("/run/systemd/system") {
 		return // something else starts boot-check and watch
 	}
-	wanted, _ := filepath.Glob(x.device.Path("/etc/systemd/system/*.wants/" + bootUnit)) // the pattern is ours
-	shipped, _ := filepath.Glob(x.device.Path("/usr/lib/systemd/system/*.wants/" + bootUnit))
-	if len(wanted)+len(shipped) > 0 {
-		x.ok("units", "%s is enabled", bootUnit)
-		x.giveUpUnit()
-	} else {
-		x.add(levelFail, "units", bootUnit+" is not enabled: no update would be committed", "systemctl enable "+bootUnit)
-	}
-	x.healthUnit()
-	const rule = "90-usb-updater.rules"
-	if path := x.find(rule, "/etc/udev/rules.d", "/run/udev/rules.d", "/usr/lib/udev/rules.d", "/lib/udev/rules.d"); path != "" {
-		x.ok("udev", "%s", path)
-		return
-	}
-	x.warn("udev", "Install it, or run usb-updater watch.", "no %s: a stick starts nothing", rule)
-}
-
-// giveUpUnit looks for what ends a boot that goes to the emergency shell.
-func (x *doctor) giveUpUnit() {
-	if x.find("emergency.target.wants/"+giveUpUnit, "/etc/systemd/system", "/usr/lib/systemd/system") != "" {
-		return
-	}
-	x.warn("units", "systemctl reenable "+bootUnit, "emergency.target does not want %s: a trial that ends in the emergency shell stays there", giveUpUnit)
-}
-
-// healthUnit looks for the unit in which the checks of a trial run. Without it
-// they run in a sandbox that has no network.
-func (x *doctor) healthUnit() {
-	if x.find(healthSocket, "/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system") != "" {
-		return
-	}
-	x.warn("units", "Install it, with usb-updater-health@.service.", "no %s: health checks cannot connect to services", healthSocket)
+	x.units()
+	x.rule()
 }
 
 // find returns the path of the file in the first directory that has it, "" if
