@@ -123,7 +123,7 @@ func (x *doctor) keys() {
 	case x.device.Agent.AllowUnsigned:
 		x.warn("keys", "Set ArtifactVerifyKey in mender.conf.", "no verification key: whoever has a stick can install anything")
 	default:
-		x.warn("keys", "Set ArtifactVerifyKey in mender.conf, or AllowUnsigned in usb-updater.conf.", "no verification key: nothing installs unattended")
+		x.fail("keys", "Set ArtifactVerifyKey in mender.conf, or AllowUnsigned in usb-updater.conf.", errors.New("no verification key: nothing installs unattended"))
 	}
 }
 
