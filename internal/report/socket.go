@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // SocketName is the progress socket's path in the run directory.
@@ -94,6 +96,9 @@ func (s *Socket) accept() {
 func (s *Socket) add(conn *net.UnixConn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.clients) >= MaxClients {
+		s.dropGone()
+	}
 	if s.closed || len(s.clients) >= MaxClients {
 		_ = conn.Close() // nothing was written
 		return
@@ -101,6 +106,27 @@ func (s *Socket) add(conn *net.UnixConn) {
 	s.clients[conn] = true
 	if s.latest != nil {
 		s.write(conn, s.latest)
+	}
+}
+
+// dropGone drops the clients that have hung up, which else are found at the next
+// event. One that has closed its own side only still reads. s.mu is held.
+func (s *Socket) dropGone() {
+	for conn := range s.clients {
+		raw, err := conn.SyscallConn()
+		if err != nil {
+			continue
+		}
+		gone := false
+		err = raw.Control(func(fd uintptr) {
+			p := []unix.PollFd{{Fd: int32(fd)}} // POLLHUP is told unasked
+			n, err := unix.Poll(p, 0)
+			gone = err == nil && n > 0 && p[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0
+		})
+		if err == nil && gone {
+			delete(s.clients, conn)
+			_ = conn.Close() // nobody is there to hear
+		}
 	}
 }
 

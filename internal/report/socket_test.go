@@ -92,6 +92,36 @@ func TestSocketTurnsAwayTooMany(t *testing.T) {
 	}
 }
 
+// TestSocketForgetsWhoHungUp: between two events, those that have gone keep no
+// place from those that come; those that only have nothing to say keep theirs.
+func TestSocketForgetsWhoHungUp(t *testing.T) {
+	s, path := listen(t)
+	begin := Event{Kind: KindStart}
+	if err := s.Send(t.Context(), begin); err != nil {
+		t.Fatal(err)
+	}
+	quiet := dial(t, path)
+	stays := bufio.NewReader(quiet)
+	line(t, stays)
+	if err := quiet.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	for range MaxClients - 1 {
+		c := dial(t, path)
+		line(t, bufio.NewReader(c))
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	late := bufio.NewReader(dial(t, path))
+	line(t, late)
+	if err := s.Send(t.Context(), begin); err != nil {
+		t.Fatal(err)
+	}
+	line(t, late)
+	line(t, stays)
+}
+
 // TestSocketDropsSlowClients: one that does not read is dropped, and the others
 // hear of everything.
 func TestSocketDropsSlowClients(t *testing.T) {
