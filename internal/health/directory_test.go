@@ -227,3 +227,31 @@ func TestInspect(t *testing.T) {
 		t.Errorf("Inspect of no directory = %q, %q, %v", names, problems, err)
 	}
 }
+
+// TestInspectInterpreters: the kernel starts no script whose first line names an
+// interpreter that is not there, for example one with a carriage return in its
+// name.
+func TestInspectInterpreters(t *testing.T) {
+	dir := checks(t, nil)
+	absent := filepath.Join(dir, ".absent")
+	for name, first := range map[string]string{
+		"a": "#!/bin/sh\r\n", "b": "#!/bin/sh -e\r\n", "c": "#!" + absent + "\n", "d": "#! sh\n", "e": "#!\n", "f": "#!" + dir + " x",
+		"g": "#! \t/bin/sh -e \nexit 0\r\n", "h": "#!/bin/sh", "i": "\x7fELF\r\n", "j": "#!/bin/sh\n\r\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(first), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []string{
+		"a has a first line that ends with a carriage return, as editors on Windows write it",
+		"b has a first line that ends with a carriage return, as editors on Windows write it",
+		"c wants the interpreter " + absent + ", which is not there",
+		"d wants the interpreter sh, which is no absolute path",
+		"e wants no interpreter behind its #!",
+		"f wants the interpreter " + dir + ", which is not executable",
+	}
+	_, problems, err := Inspect(dir)
+	if diff := cmp.Diff(want, problems); err != nil || diff != "" {
+		t.Errorf("Inspect: %v, problems (-want +got):\n%s", err, diff)
+	}
+}
