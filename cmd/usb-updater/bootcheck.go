@@ -183,7 +183,7 @@ func checker(d *device.Device) (*health.Checker, error) {
 	}
 	k, err := health.New(c)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("configuration %s: %w", d.AgentFile(), err)
 	}
 	return k, nil
 }

@@ -127,6 +127,9 @@ func BootLoaders() []string {
 
 const bootLoaderCustom = "custom"
 
+// maxBootLoaderSeconds bounds one run of a program that drives the boot loader.
+const maxBootLoaderSeconds = 3600
+
 // maxBootPartition is the largest partition number of autoboot.txt that is
 // believed.
 const maxBootPartition = 255
@@ -176,8 +179,6 @@ func (a Agent) check() error {
 		return fmt.Errorf("\"Reboot\" is %q, want %q or %q", a.Reboot, RebootAuto, RebootNever)
 	case a.MaxAttempts < 1:
 		return fmt.Errorf("\"MaxAttempts\" is %d, want at least 1", a.MaxAttempts)
-	case a.HealthTimeoutSeconds < 1:
-		return fmt.Errorf("\"HealthTimeoutSeconds\" is %d, want at least 1", a.HealthTimeoutSeconds)
 	case len(a.FileSystems) == 0:
 		return fmt.Errorf("\"FileSystems\" is empty, so no stick can be read")
 	case !filepath.IsAbs(a.HealthDir):
@@ -204,8 +205,8 @@ func (a Agent) checkBootLoader() error {
 		return fmt.Errorf("\"BootLoaderProgram\" is %.64q, want an absolute path", a.BootLoaderProgram)
 	case !custom && a.BootLoaderProgram != "":
 		return fmt.Errorf("\"BootLoaderProgram\" is set, but \"BootLoader\" is %q, not \"custom\"", a.BootLoader)
-	case a.BootLoaderTimeoutSeconds < 1:
-		return fmt.Errorf("\"BootLoaderTimeoutSeconds\" is %d, want at least 1", a.BootLoaderTimeoutSeconds)
+	case a.BootLoaderTimeoutSeconds < 1 || a.BootLoaderTimeoutSeconds > maxBootLoaderSeconds:
+		return fmt.Errorf("\"BootLoaderTimeoutSeconds\" is %d, want 1 to %d", a.BootLoaderTimeoutSeconds, maxBootLoaderSeconds)
 	case a.TrybootFile != "" && !filepath.IsAbs(a.TrybootFile):
 		return fmt.Errorf("\"TrybootFile\" is %.64q, want an absolute path", a.TrybootFile)
 	case len(a.RAUCNames) != 2 || !isRAUCName(a.RAUCNames[0]) || !isRAUCName(a.RAUCNames[1]) || a.RAUCNames[0] == a.RAUCNames[1]:

@@ -151,6 +151,8 @@ func TestLoadAgent(t *testing.T) {
 		{"reboot", `{"Reboot": "maybe"}`, `"Reboot" is "maybe"`},
 		{"attempts", `{"MaxAttempts": 0}`, "MaxAttempts"},
 		{"health time", `{"HealthTimeoutSeconds": 0}`, "HealthTimeoutSeconds"},
+		{"health time that overflows", `{"HealthTimeoutSeconds": 10000000000}`, `"HealthTimeoutSeconds" is 10000000000, want 1 to 3600`},
+		{"boot loader time that overflows", `{"BootLoaderTimeoutSeconds": 10000000000}`, `"BootLoaderTimeoutSeconds" is 10000000000, want 1 to 3600`},
 		{"file systems", `{"FileSystems": []}`, "FileSystems"},
 		{"health directory", `{"HealthDir": ""}`, "HealthDir"},
 		{"health", `{"Health": {"RequiredUnits": ["a.service"], "AllowFailedUnits": [], "Files": [{"Path": "/x", "Contains": "y"}]}}`, ""},

@@ -40,7 +40,7 @@ func defaultHealth() Health {
 	}
 }
 
-// maxHealthSeconds bounds each wait of a trial boot.
+// maxHealthSeconds bounds each wait and each check of a trial boot.
 const maxHealthSeconds = 3600
 
 func (a Agent) checkHealth() error {
@@ -49,6 +49,7 @@ func (a Agent) checkHealth() error {
 		seconds int
 		least   int
 	}{
+		{"HealthTimeoutSeconds", a.HealthTimeoutSeconds, 1},
 		{"HealthDeadlineSeconds", a.HealthDeadlineSeconds, 0},
 		{"StableSeconds", a.Health.StableSeconds, 1},
 		{"MinUptimeSeconds", a.Health.MinUptimeSeconds, 0},

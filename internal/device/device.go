@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,6 +28,7 @@ import (
 	"github.com/usb-updater/usb-updater/internal/install/slot"
 	"github.com/usb-updater/usb-updater/internal/install/state"
 	"github.com/usb-updater/usb-updater/internal/mount"
+	"github.com/usb-updater/usb-updater/internal/policy"
 )
 
 // Options says where the device is. Zero values stand for the usual places.
@@ -66,14 +68,35 @@ func Open(opts Options) (*Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	agentFile := opts.AgentFile
-	if agentFile == "" {
-		agentFile = d.Path(config.DefaultAgentFile)
-	}
-	if d.Agent, err = config.LoadAgent(agentFile, opts.AgentFile != ""); err != nil {
+	if d.Agent, err = config.LoadAgent(d.AgentFile(), opts.AgentFile != ""); err != nil {
 		return nil, err
 	}
+	if err := checkAgent(d.Agent); err != nil {
+		return nil, fmt.Errorf("configuration %s: %w", d.AgentFile(), err)
+	}
 	return d, nil
+}
+
+// checkAgent refuses what would be accepted and never work, where that is known
+// to the packages that use it.
+func checkAgent(a config.Agent) error {
+	for _, typ := range a.FileSystems {
+		if !slices.Contains(mount.FileSystems(), typ) {
+			return fmt.Errorf("\"FileSystems\" has %.64q, want some of %q", typ, mount.FileSystems())
+		}
+	}
+	if a.MinVersion != "" && !policy.IsVersion(a.MinVersion) {
+		return fmt.Errorf("\"MinVersion\" is %.64q, want a version, as in \"1.4.2\"", a.MinVersion)
+	}
+	return nil
+}
+
+// AgentFile is where the agent's configuration is.
+func (d *Device) AgentFile() string {
+	if d.opts.AgentFile != "" {
+		return d.opts.AgentFile
+	}
+	return d.Path(config.DefaultAgentFile)
 }
 
 // openMender is Open without the agent's own configuration, in place of which

@@ -20,7 +20,7 @@ func fileChecks(files []File) ([]check, error) {
 	var checks []check
 	for _, f := range files {
 		if !filepath.IsAbs(f.Path) {
-			return nil, fmt.Errorf("health: file %s: want an absolute path", quote(f.Path))
+			return nil, fmt.Errorf("\"Health.Files\" has %s: want an absolute path", quote(f.Path))
 		}
 		checks = append(checks, fileCheck(f))
 	}

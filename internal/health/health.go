@@ -105,7 +105,8 @@ type Checker struct {
 	uptime  func() (time.Duration, error)
 }
 
-// New returns a checker, or says what is wrong with the configuration.
+// New returns a checker, or says what is wrong with the configuration, in the
+// words of usb-updater.conf.
 func New(c Config) (*Checker, error) {
 	c.Timeout, c.Stable = cmp.Or(c.Timeout, DefaultTimeout), cmp.Or(c.Stable, DefaultStable)
 	k := &Checker{config: c, connect: dial, wait: wait, now: time.Now, uptime: uptime}

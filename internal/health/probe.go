@@ -27,17 +27,17 @@ func probes(tcp, http []string) ([]check, error) {
 		if path, ok := strings.CutPrefix(address, "unix:"); ok {
 			p.network, p.address = "unix", path
 			if !filepath.IsAbs(path) {
-				return nil, fmt.Errorf("health: socket %s: want an absolute path behind \"unix:\"", quote(address))
+				return nil, fmt.Errorf("\"Health.TCP\" has %s: want an absolute path behind \"unix:\"", quote(address))
 			}
 		} else if err := loopback(address); err != nil {
-			return nil, fmt.Errorf("health: address %s: %w", quote(address), err)
+			return nil, fmt.Errorf("\"Health.TCP\" has %s: %w", quote(address), err)
 		}
 		checks = append(checks, p)
 	}
 	for _, raw := range http {
 		p, err := parsePage(raw)
 		if err != nil {
-			return nil, fmt.Errorf("health: page %s: %w", quote(raw), err)
+			return nil, fmt.Errorf("\"Health.HTTP\" has %s: %w", quote(raw), err)
 		}
 		checks = append(checks, p)
 	}

@@ -52,7 +52,7 @@ func (k *Checker) unitChecks() ([]check, error) {
 	if units := k.config.RequiredUnits; len(units) > 0 {
 		for _, u := range units {
 			if !strings.Contains(u, ".") || strings.ContainsAny(u, "/*? \t\n") {
-				return nil, fmt.Errorf("health: unit %s: want a name with its type, as in app.service", quote(u))
+				return nil, fmt.Errorf("\"Health.RequiredUnits\" has %s: want a name with its type, as in app.service", quote(u))
 			}
 		}
 		checks = append(checks, requiredUnits{k, units})
@@ -60,7 +60,7 @@ func (k *Checker) unitChecks() ([]check, error) {
 	if patterns := k.config.AllowFailedUnits; patterns != nil {
 		for _, p := range patterns {
 			if _, err := path.Match(p, ""); err != nil {
-				return nil, fmt.Errorf("health: unit %s: %w", quote(p), err)
+				return nil, fmt.Errorf("\"Health.AllowFailedUnits\" has %s: %w", quote(p), err)
 			}
 		}
 		checks = append(checks, failedUnits{k, patterns})

@@ -136,27 +136,31 @@ func TestUnitsWithoutSystemd(t *testing.T) {
 	wantResult(t, Config{NoSystemd: "nobody home"}, Result{Passed: true})
 }
 
+// TestNewRefuses what makes no sense, with the key under which it is configured.
 func TestNewRefuses(t *testing.T) {
-	for _, c := range []Config{
-		{RequiredUnits: []string{"app"}},
-		{RequiredUnits: []string{"app@*.service"}},
-		{AllowFailedUnits: []string{"[.service"}},
-		{Files: []File{{Path: "etc/x"}}},
-		{TCP: []string{"192.168.0.1:80"}},
-		{TCP: []string{"localhost:80"}},
-		{TCP: []string{"127.0.0.1"}},
-		{TCP: []string{"127.0.0.1:0"}},
-		{TCP: []string{"unix:run/x"}},
-		{HTTP: []string{"https://127.0.0.1/"}},
-		{HTTP: []string{"http://example.com/"}},
-		{HTTP: []string{"http://user@127.0.0.1/"}},
-		{HTTP: []string{"http://127.0.0.1.example.com/"}},
-		{HTTP: []string{"http://127.0.0.1/a b\r\nX: y"}},
-		{HTTP: []string{"http://[::1%25eth0]/"}},
-		{Files: slices.Repeat([]File{{Path: "/x"}}, maxChecks+1)},
+	for _, tt := range []struct {
+		want string
+		c    Config
+	}{
+		{`"Health.RequiredUnits" `, Config{RequiredUnits: []string{"app"}}},
+		{`"Health.RequiredUnits" `, Config{RequiredUnits: []string{"app@*.service"}}},
+		{`"Health.AllowFailedUnits" `, Config{AllowFailedUnits: []string{"[.service"}}},
+		{`"Health.Files" `, Config{Files: []File{{Path: "etc/x"}}}},
+		{`"Health.TCP" `, Config{TCP: []string{"192.168.0.1:80"}}},
+		{`"Health.TCP" `, Config{TCP: []string{"localhost:80"}}},
+		{`"Health.TCP" `, Config{TCP: []string{"127.0.0.1"}}},
+		{`"Health.TCP" `, Config{TCP: []string{"127.0.0.1:0"}}},
+		{`"Health.TCP" `, Config{TCP: []string{"unix:run/x"}}},
+		{`"Health.HTTP" `, Config{HTTP: []string{"https://127.0.0.1/"}}},
+		{`"Health.HTTP" `, Config{HTTP: []string{"http://example.com/"}}},
+		{`"Health.HTTP" `, Config{HTTP: []string{"http://user@127.0.0.1/"}}},
+		{`"Health.HTTP" `, Config{HTTP: []string{"http://127.0.0.1.example.com/"}}},
+		{`"Health.HTTP" `, Config{HTTP: []string{"http://127.0.0.1/a b\r\nX: y"}}},
+		{`"Health.HTTP" `, Config{HTTP: []string{"http://[::1%25eth0]/"}}},
+		{"health: more than 256 checks", Config{Files: slices.Repeat([]File{{Path: "/x"}}, maxChecks+1)}},
 	} {
-		if _, err := New(c); err == nil {
-			t.Errorf("New(%.200v) is accepted", c)
+		if _, err := New(tt.c); err == nil || !strings.HasPrefix(err.Error(), tt.want) {
+			t.Errorf("New(%.200v): error %v, want %q at its begin", tt.c, err, tt.want)
 		}
 	}
 }

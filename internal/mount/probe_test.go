@@ -221,3 +221,18 @@ func FuzzProbeType(f *testing.F) {
 		}
 	})
 }
+
+// TestFileSystems: each magic number is that of a file system that may be
+// allowed, or of something that holds no files.
+func TestFileSystems(t *testing.T) {
+	for _, s := range slices.Concat(bootSignatures(), laterSignatures()) {
+		if slices.Contains([]string{"bitlocker", "luks", "lvm", "swap"}, s.typ) == slices.Contains(FileSystems(), s.typ) {
+			t.Errorf("%s is a file system and something else, or neither", s.typ)
+		}
+	}
+	for _, typ := range DefaultTypes() {
+		if !slices.Contains(FileSystems(), typ) {
+			t.Errorf("%s is allowed unasked, and no file system", typ)
+		}
+	}
+}

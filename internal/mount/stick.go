@@ -30,6 +30,15 @@ var (
 // FAT12, FAT16 and FAT32 are all "vfat".
 func DefaultTypes() []string { return []string{"vfat", "exfat", "ext4", "iso9660"} }
 
+// FileSystems returns the types that may be allowed: those that [ProbeType] tells
+// and that hold files.
+func FileSystems() []string {
+	return []string{
+		"vfat", "exfat", "ext2", "ext3", "ext4", "iso9660", "udf",
+		"ntfs", "xfs", "squashfs", "apfs", "f2fs", "erofs", "hfsplus", "btrfs",
+	}
+}
+
 // Options say what may be opened. The zero value is safe.
 type Options struct {
 	// Types are the names of the file systems that may be mounted, as the

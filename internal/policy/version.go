@@ -80,6 +80,13 @@ func isPreRelease(s string) bool {
 	return false
 }
 
+// IsVersion tells whether s, or the end of a name as of an artifact, is a version
+// that [Compare] can order.
+func IsVersion(s string) bool {
+	_, ok := parseVersion(versionTail(s))
+	return ok
+}
+
 // Compare orders two versions as Semantic Versioning does: -1, 0 or +1. It
 // returns false when one of them is no such version, because then the order
 // means nothing that a refusal could rest on.

@@ -381,7 +381,7 @@ func TestDefenseD09ManyStarts(t *testing.T) {
 // to compare with. The floor is in the release that runs, and holds all the same.
 func TestDefenseD06Floor(t *testing.T) {
 	need(t)
-	for floor, want := range map[string]string{"": "ok", "2": "ok", "release-3": "refused", "no version": "refused"} {
+	for floor, want := range map[string]string{"": "ok", "2": "ok", "release-3": "refused", "no version": "config-failed"} {
 		t.Run(floor, func(t *testing.T) {
 			r := newRig(t)
 			good := r.artifact(t, "release-2", nil)
