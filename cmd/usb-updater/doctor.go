@@ -109,6 +109,7 @@ func (x *doctor) examine(ctx context.Context, a *agent) {
 		x.fail("managed client", report.ManagedClient.Remedy, err)
 	}
 	x.healthChecks()
+	x.people()
 	x.hang()
 	x.system()
 }

@@ -6,7 +6,10 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/usb-updater/usb-updater/internal/config"
+	"github.com/usb-updater/usb-updater/internal/gate"
 	"github.com/usb-updater/usb-updater/internal/health"
+	"github.com/usb-updater/usb-updater/internal/report"
 )
 
 func (x *doctor) healthChecks() {
@@ -35,6 +38,24 @@ func (x *doctor) healthChecks() {
 		x.warn(check, "Put an executable there that fails if the system does not do its job.", "%s holds none, and none is configured: a system that comes up is committed", dir)
 	case len(problems) == 0:
 		x.ok(check, "%d in %s, %d in the configuration", len(names), dir, configured)
+	}
+}
+
+// people looks at what asks a person, and at what tells them of a run.
+func (x *doctor) people() {
+	c := x.device.Agent
+	if c.Confirm == config.ConfirmKey {
+		if err := gate.CheckKey(x.device.Path(c.ConfirmDevice)); err != nil {
+			x.fail("confirmation", "Nobody could agree to an update. ConfirmDevice in usb-updater.conf must be an input device.", err)
+		}
+	}
+	if led := "/sys/class/leds/" + c.LED; c.LED != "" && !x.exists(led) {
+		x.warn("light", "LED in usb-updater.conf is one of the names in that directory.", "no %s: no light shows how a run is", led)
+	}
+	if c.Hook != "" {
+		if err := report.CheckHook(x.device.Path(c.Hook)); err != nil {
+			x.warn("hook", "Hook in usb-updater.conf must be an executable of root's that not everybody may write, in such a directory.", "%v", err)
+		}
 	}
 }
 

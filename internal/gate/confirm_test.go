@@ -115,6 +115,9 @@ func TestAwaitKeyStops(t *testing.T) {
 	if err := AwaitKey(ctx, path, 28, time.Hour, func() { cancel(gone) }); !errors.Is(err, gone) {
 		t.Errorf("AwaitKey of a run that is stopped = %v, want %v", err, gone)
 	}
+	if err := CheckKey(path); err != nil {
+		t.Errorf("CheckKey = %v", err)
+	}
 	half := func() {
 		if w, err := os.OpenFile(path, os.O_WRONLY, 0); err == nil {
 			_, err = w.Write(event(evKey, 28, 1)[:eventSize-1])
@@ -133,6 +136,9 @@ func TestAwaitKeyStops(t *testing.T) {
 	for _, path := range []string{file, filepath.Join(t.TempDir(), "none"), t.TempDir()} {
 		if err := AwaitKey(t.Context(), path, 28, time.Minute, nil); err == nil {
 			t.Errorf("AwaitKey(%s): no error", path)
+		}
+		if err := CheckKey(path); err == nil {
+			t.Errorf("CheckKey(%s): no error", path)
 		}
 	}
 }

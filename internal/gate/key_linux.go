@@ -34,10 +34,9 @@ const (
 //
 // It returns [ErrNotConfirmed] after limit, or the cause of ctx.
 func AwaitKey(ctx context.Context, path string, code uint16, limit time.Duration, asked func()) error {
-	// O_NONBLOCK lets the runtime wait for events, and so be interrupted.
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
+	f, err := openKey(path)
 	if err != nil {
-		return fmt.Errorf("confirmation: %w", err)
+		return err
 	}
 	defer f.Close() // read only
 	if asked != nil {
@@ -51,10 +50,32 @@ func AwaitKey(ctx context.Context, path string, code uint16, limit time.Duration
 	return nil
 }
 
-func awaitKey(ctx context.Context, f *os.File, code uint16) error {
-	if err := f.SetReadDeadline(time.Time{}); err != nil {
-		return err // a regular file, for example: no input device
+// CheckKey tells whether AwaitKey could wait for a key on the input device at
+// path. It waits for nothing, and does not ask which keys there are.
+func CheckKey(path string) error {
+	f, err := openKey(path)
+	if err != nil {
+		return err
 	}
+	return f.Close()
+}
+
+// openKey opens an input device, or something else that has events.
+func openKey(path string) (*os.File, error) {
+	// O_NONBLOCK lets the runtime wait for events, and so be interrupted.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, fmt.Errorf("confirmation: %w", err)
+	}
+	if err := f.SetReadDeadline(time.Time{}); err != nil { // a regular file, for example
+		return nil, errors.Join(fmt.Errorf("confirmation %s: %w", path, errNoInput), f.Close())
+	}
+	return f, nil
+}
+
+var errNoInput = errors.New("not an input device")
+
+func awaitKey(ctx context.Context, f *os.File, code uint16) error {
 	stop := context.AfterFunc(ctx, func() {
 		_ = f.SetReadDeadline(time.Unix(1, 0)) // fails only on a closed file
 	})
@@ -72,7 +93,7 @@ func awaitKey(ctx context.Context, f *os.File, code uint16) error {
 			return err
 		}
 		if n%eventSize != 0 { // the kernel gives whole events
-			return errors.New("not an input device")
+			return errNoInput
 		}
 		for event := range slices.Chunk(buf[:n], eventSize) {
 			if pressed(event, code) {

@@ -28,6 +28,18 @@ func hookEnv() []string { return []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"} 
 // nothing but a warning.
 func NewHook(path string, timeout time.Duration) Sink { return hookSink{path, timeout} }
 
+// CheckHook tells whether the program at path would be called for an event. It
+// runs nothing.
+func CheckHook(path string) error {
+	if err := trusted(path); err != nil {
+		return fmt.Errorf("hook: %w", err)
+	}
+	if err := runner.CheckExecutable(path); err != nil {
+		return fmt.Errorf("hook: %s: %w", path, err)
+	}
+	return nil
+}
+
 type hookSink struct {
 	path    string
 	timeout time.Duration

@@ -66,6 +66,9 @@ func TestHookFails(t *testing.T) {
 			if tt.name != "time limit" { // a slow machine must not turn a failure into another
 				err = NewHook(path, time.Minute).Send(t.Context(), Event{Kind: KindEnd})
 			}
+			if check := CheckHook(path); (check == nil) != (tt.body != "") || check != nil && !strings.Contains(check.Error(), tt.want) {
+				t.Errorf("CheckHook: %v, want an error only if the program is not started", check)
+			}
 			if err == nil || !strings.Contains(err.Error(), tt.want) || len(err.Error()) > 2*maxEventMessage {
 				t.Errorf("Send: %v, want %q in it, and not much more", err, tt.want)
 			}
@@ -73,6 +76,9 @@ func TestHookFails(t *testing.T) {
 	}
 	if err := NewHook("/nonexist/hook", time.Minute).Send(t.Context(), Event{Kind: KindEnd}); err == nil {
 		t.Error("a hook that is not there is no error")
+	}
+	if err := CheckHook("/nonexist/hook"); err == nil {
+		t.Error("CheckHook of one that is not there: no error")
 	}
 }
 

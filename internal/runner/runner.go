@@ -97,7 +97,7 @@ func Run(ctx context.Context, c Cmd) (Result, error) {
 	if ctx.Err() != nil {
 		return Result{}, context.Cause(ctx)
 	}
-	if err := checkExecutable(c.Path); err != nil {
+	if err := CheckExecutable(c.Path); err != nil {
 		return Result{}, err
 	}
 	p, err := start(c)
@@ -116,9 +116,10 @@ func Run(ctx context.Context, c Cmd) (Result, error) {
 	return res, err
 }
 
-// checkExecutable gives clear words to what the kernel calls "permission
-// denied" in all cases.
-func checkExecutable(path string) error {
+// CheckExecutable tells whether the program at path, which is absolute, can be
+// run. It gives clear words to what the kernel calls "permission denied" in all
+// cases.
+func CheckExecutable(path string) error {
 	if !filepath.IsAbs(path) {
 		return errors.New("is not an absolute path")
 	}
