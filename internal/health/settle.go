@@ -67,7 +67,7 @@ func (k *Checker) settleJobs(ctx context.Context) (note string, err error) {
 		}
 		var running []string
 		for _, j := range jobs {
-			if j.Status == "running" && j.Unit != self && !matches(j.Unit, []string{ownUnits}) {
+			if j.Status == "running" && j.Unit != self && !matches(j.Unit, ownUnits()) {
 				running = append(running, j.Unit)
 			}
 		}

@@ -14,7 +14,7 @@ import (
 
 // ownUnits are the agent's own. They are no part of the new system's health: a
 // bad stick fails its unit, and the unit that asks is not finished yet.
-const ownUnits = "usb-updater*.service"
+func ownUnits() []string { return []string{"usb-updater*.service", "usb-updater*.socket"} }
 
 // systemd is what is asked of the service manager. Answers are those of the
 // system that runs, at the time of the call.
@@ -22,6 +22,7 @@ type systemd interface {
 	ListJobsContext(ctx context.Context) ([]dbus.JobStatus, error)
 	ListUnitsByNamesContext(ctx context.Context, units []string) ([]dbus.UnitStatus, error)
 	ListUnitsFilteredContext(ctx context.Context, states []string) ([]dbus.UnitStatus, error)
+	GetUnitPropertyContext(ctx context.Context, unit, name string) (*dbus.Property, error)
 	GetServicePropertyContext(ctx context.Context, service, name string) (*dbus.Property, error)
 	GetUnitNameByPID(ctx context.Context, pid uint32) (string, error)
 }
@@ -77,7 +78,7 @@ type requiredUnits struct {
 func (requiredUnits) name() string { return "required units" }
 
 // run looks twice: a service that is started again and again is active each
-// time somebody looks, but its counter tells.
+// time somebody looks, but it is another invocation each time.
 func (r requiredUnits) run(ctx context.Context) verdict {
 	manager, closeConn, err := r.k.connect(ctx)
 	if err != nil {
@@ -103,7 +104,9 @@ func (r requiredUnits) run(ctx context.Context) verdict {
 	return verdict{}
 }
 
-// look returns how often each unit was restarted.
+// look returns what changes when a service is started anew, for each unit: how
+// often systemd did so, and its invocation ID, which is a new one also if
+// somebody asked for the restart (source: systemd.exec(5), "INVOCATION_ID").
 func (r requiredUnits) look(ctx context.Context, manager systemd) ([]string, verdict) {
 	restarts := make([]string, len(r.units))
 	for i, u := range r.units {
@@ -123,11 +126,15 @@ func (r requiredUnits) look(ctx context.Context, manager systemd) ([]string, ver
 		if !strings.HasSuffix(status[0].Name, ".service") {
 			continue
 		}
-		p, err := manager.GetServicePropertyContext(ctx, status[0].Name, "NRestarts")
+		count, err := manager.GetServicePropertyContext(ctx, status[0].Name, "NRestarts")
 		if err != nil {
 			return nil, wrong("ask for restarts of %s: %v", u, err)
 		}
-		restarts[i] = p.Value.String()
+		id, err := manager.GetUnitPropertyContext(ctx, status[0].Name, "InvocationID")
+		if err != nil {
+			return nil, wrong("ask for restarts of %s: %v", u, err)
+		}
+		restarts[i] = count.Value.String() + " " + id.Value.String()
 	}
 	return restarts, verdict{}
 }
@@ -155,7 +162,7 @@ func (f failedUnits) run(ctx context.Context) verdict {
 	}
 	var failed []string
 	for _, u := range units {
-		if u.ActiveState == "failed" && !matches(u.Name, slices.Concat(f.allowed, []string{ownUnits})) {
+		if u.ActiveState == "failed" && !matches(u.Name, slices.Concat(f.allowed, ownUnits())) {
 			failed = append(failed, u.Name)
 		}
 	}

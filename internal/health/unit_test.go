@@ -18,9 +18,11 @@ type manager struct {
 	aliases map[string]string
 	// restarts of a service, and what each second of waiting adds.
 	restarts, flapping map[string]int
-	jobs               [][]dbus.JobStatus // now, a second later, …; the last stays
-	now                time.Duration
-	err                error
+	// restarted is when somebody restarted a service, which no counter counts.
+	restarted map[string]time.Duration
+	jobs      [][]dbus.JobStatus // now, a second later, …; the last stays
+	now       time.Duration
+	err       error
 }
 
 func (m *manager) ListJobsContext(context.Context) ([]dbus.JobStatus, error) {
@@ -61,6 +63,17 @@ func (m *manager) GetServicePropertyContext(_ context.Context, service, name str
 	return &dbus.Property{Name: name, Value: godbus.MakeVariant(uint32(n))}, m.err
 }
 
+func (m *manager) GetUnitPropertyContext(_ context.Context, unit, name string) (*dbus.Property, error) {
+	if name != "InvocationID" {
+		return nil, errors.New("no such property")
+	}
+	id := make([]byte, 16)
+	if at := m.restarted[unit]; at > 0 && m.now >= at {
+		id[0] = 1
+	}
+	return &dbus.Property{Name: name, Value: godbus.MakeVariant(id)}, m.err
+}
+
 func (m *manager) GetUnitNameByPID(context.Context, uint32) (string, error) {
 	return "usb-updater-boot.service", nil
 }
@@ -86,7 +99,8 @@ func TestUnits(t *testing.T) {
 		unit("flaps.service", "active", "running"), unit("old-restarts.service", "active", "running"),
 		unit("broken.service", "failed", "failed"), unit("slow.service", "activating", "start"),
 		unit("usb-updater@sda1.service", "failed", "failed"), unit("getty@tty1.service", "failed", "failed"),
-		unit("reloads.service", "reloading", "reload"),
+		unit("reloads.service", "reloading", "reload"), unit("again.service", "active", "running"),
+		unit("usb-updater-health.socket", "failed", "failed"),
 	}
 	tests := []struct {
 		name     string
@@ -98,6 +112,7 @@ func TestUnits(t *testing.T) {
 		{"all active", []string{"app.service", "data.mount", "old-restarts.service", "reloads.service"}, nil, ""},
 		{"alias", []string{"alias.service"}, nil, ""},
 		{"restarts again and again", []string{"app.service", "flaps.service"}, nil, "unit flaps.service was restarted within 10s"},
+		{"somebody restarts it", []string{"again.service"}, nil, "unit again.service was restarted within 10s"},
 		{"failed", []string{"broken.service"}, nil, "unit broken.service is failed (failed)"},
 		{"still starting", []string{"slow.service"}, nil, "unit slow.service is activating (start)"},
 		{"not there", []string{"none.service"}, nil, "unit none.service does not exist"},
@@ -110,6 +125,7 @@ func TestUnits(t *testing.T) {
 			m := &manager{
 				units: units, aliases: map[string]string{"alias.service": "app.service"},
 				restarts: map[string]int{"old-restarts.service": 7}, flapping: map[string]int{"flaps.service": 1},
+				restarted: map[string]time.Duration{"again.service": 5 * time.Second},
 			}
 			got, err := m.checker(t, Config{RequiredUnits: tt.required, AllowFailedUnits: tt.allowed}).Run(t.Context())
 			if err != nil || got.Passed != (tt.want == "") || got.Reason != tt.want {
