@@ -107,7 +107,7 @@ func (s *Source) checkRest(resp *http.Response, from int64) (int64, error) {
 	switch resp.StatusCode {
 	case http.StatusOK, http.StatusPartialContent:
 	case http.StatusRequestedRangeNotSatisfiable:
-		return 0, fmt.Errorf("%w: it has become shorter than %d bytes", ErrChanged, s.pos)
+		return 0, s.refusedRange(resp.Header, from)
 	default:
 		return 0, &StatusError{resp.StatusCode}
 	}
@@ -119,21 +119,27 @@ func (s *Source) checkRest(resp *http.Response, from int64) (int64, error) {
 		return 0, fmt.Errorf("%w: it has another ETag or date", ErrChanged)
 	}
 	if resp.StatusCode == http.StatusOK {
-		if resp.ContentLength != s.size {
-			return 0, fmt.Errorf("%w: its length was %d bytes and is %d", ErrChanged, s.size, resp.ContentLength)
+		if err := s.checkTotal(resp.ContentLength); err != nil {
+			return 0, err
 		}
 		// With from = 0 all that was read is compared, which is proof enough.
 		if from > 0 && !valid.same(s.valid) {
 			return 0, fmt.Errorf("%w: it sends the whole file, and no ETag that proves it to be the same", ErrNoResume)
 		}
+		// Without a length now, the one that was told before holds.
+		if s.size < 0 {
+			s.size = resp.ContentLength
+		}
 		return 0, nil
 	}
 	r, err := parseContentRange(resp.Header.Get("Content-Range"))
-	switch {
-	case err != nil:
+	if err != nil {
 		return 0, fmt.Errorf("%w: %w", ErrNoResume, err)
-	case r.total >= 0 && s.size >= 0 && r.total != s.size:
-		return 0, fmt.Errorf("%w: its length was %d bytes and is %d", ErrChanged, s.size, r.total)
+	}
+	if err := s.checkTotal(r.total); err != nil {
+		return 0, err
+	}
+	switch {
 	case r.first > from:
 		return 0, fmt.Errorf("%w: it sends bytes from %d, wanted from %d", ErrNoResume, r.first, from)
 	case resp.ContentLength >= 0 && resp.ContentLength != r.last-r.first+1:
@@ -142,14 +148,38 @@ func (s *Source) checkRest(resp *http.Response, from int64) (int64, error) {
 	if s.size < 0 {
 		s.size = r.total
 	}
-	switch {
-	case s.size < 0:
+	if s.size < 0 {
 		// The end of the range could not be told from the end of the file.
 		return 0, fmt.Errorf("%w: it does not tell the length of the file", ErrNoResume)
-	case s.size < s.pos:
-		return 0, fmt.Errorf("%w: it has become shorter than %d bytes", ErrChanged, s.pos)
 	}
 	return r.first, nil
+}
+
+// checkTotal compares the length of the file that an answer tells, -1 if it
+// tells none, with what is known of it. An answer may be framed otherwise than
+// the one before.
+func (s *Source) checkTotal(total int64) error {
+	switch {
+	case total < 0:
+		return nil
+	case total < s.pos:
+		return fmt.Errorf("%w: it has become shorter than %d bytes", ErrChanged, s.pos)
+	case s.size >= 0 && total != s.size:
+		return fmt.Errorf("%w: its length was %d bytes and is %d", ErrChanged, s.size, total)
+	}
+	return nil
+}
+
+// refusedRange says what an answer means that refuses the range from an offset:
+// that the file changed, if its length says so (source: RFC 9110, section
+// 15.5.17).
+func (s *Source) refusedRange(h http.Header, from int64) error {
+	if total, ok := parseUnsatisfied(h.Get("Content-Range")); ok {
+		if err := s.checkTotal(total); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: it refuses the range from byte %d", ErrNoResume, from)
 }
 
 // checkEncoding refuses what would have to be decoded first: offsets count the
@@ -243,4 +273,15 @@ func parseContentRange(v string) (contentRange, error) {
 		return contentRange{}, bad
 	}
 	return r, nil
+}
+
+// parseUnsatisfied reads "bytes */TOTAL", which goes with the refusal of a range.
+func parseUnsatisfied(v string) (int64, bool) {
+	unit, rest, _ := strings.Cut(v, " ")
+	total, ok := strings.CutPrefix(rest, "*/")
+	if !ok || !strings.EqualFold(unit, "bytes") {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(total, 10, 63)
+	return int64(n), err == nil
 }

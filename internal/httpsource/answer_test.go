@@ -41,6 +41,21 @@ func TestParseContentRange(t *testing.T) {
 	}
 }
 
+func TestParseUnsatisfied(t *testing.T) {
+	for in, want := range map[string]int64{
+		"bytes */0": 0, "Bytes */10": 10,
+		"bytes */*": -1, "bytes 0-9/10": -1, "bytes */-1": -1, "bytes */+1": -1, "items */10": -1, "bytes */99999999999999999999": -1, "": -1,
+	} {
+		got, ok := parseUnsatisfied(in)
+		if !ok {
+			got = -1
+		}
+		if got != want {
+			t.Errorf("parseUnsatisfied(%q) = %d, want %d", in, got, want)
+		}
+	}
+}
+
 // FuzzParseContentRange checks that what is accepted is a range, and the one
 // that it says.
 func FuzzParseContentRange(f *testing.F) {

@@ -102,6 +102,16 @@ func raw(status int, body []byte, headers ...string) http.HandlerFunc {
 	}
 }
 
+// chunked is raw without a length.
+func chunked(status int, body []byte, headers ...string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		setHeaders(w, headers)
+		w.WriteHeader(status)
+		_ = http.NewResponseController(unwrap(w)).Flush()
+		_, _ = w.Write(body)
+	}
+}
+
 func setHeaders(w http.ResponseWriter, headers []string) {
 	for _, h := range headers {
 		name, value, _ := strings.Cut(h, ": ")
@@ -303,6 +313,12 @@ func TestSameFile(t *testing.T) {
 		{"several ranges", nil, raw(206, b[from:], "Content-Type: multipart/byteranges; boundary=x"), ErrNoResume, "is not a range"},
 		{"wrong length of the range", nil, raw(206, b[from:], span(from, 9998, 10000), "Content-Length: 8096"), ErrNoResume, "does not fit"},
 		{"encoded", []string{tag}, raw(206, b[from:], tag, span(from, 9999, 10000), "Content-Encoding: gzip"), errEncoding, `"gzip"`},
+		{"whole, same etag, no length", []string{tag}, chunked(200, b, tag), nil, ""},
+		{"whole, same etag, no length, other bytes", []string{tag}, chunked(200, other, tag), ErrChanged, "bytes before 6000 differ"},
+		{"whole, no etag, no length", nil, chunked(200, b), ErrNoResume, "sends the whole file"},
+		{"ranges refused", []string{tag}, raw(416, nil, "Content-Range: bytes */10000"), ErrNoResume, "refuses the range from byte 1904"},
+		{"ranges refused, no length told", []string{tag}, raw(416, nil), ErrNoResume, "refuses the range from byte 1904"},
+		{"ranges refused, longer", []string{tag}, raw(416, nil, "Content-Range: bytes */10001"), ErrChanged, "length was 10000 bytes and is 10001"},
 		{"gone", nil, raw(404, nil), nil, "status 404 Not Found"},
 	}
 	for _, tt := range tests {
@@ -379,12 +395,10 @@ func TestLongRange(t *testing.T) {
 
 func TestUnknownSize(t *testing.T) {
 	want := content(100000)
-	chunked := func(w http.ResponseWriter, r *http.Request) {
-		_ = http.NewResponseController(unwrap(w)).Flush()
-		_, _ = w.Write(want)
-	}
+	plain, tagged := chunked(200, want), chunked(200, want, "ETag: "+etag)
+	whole := raw(200, want, "ETag: "+etag, "Content-Length: 100000")
 	opts, _ := test()
-	s, err := Open(t.Context(), serve(t, chunked).URL, opts)
+	s, err := Open(t.Context(), serve(t, plain).URL, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -393,9 +407,11 @@ func TestUnknownSize(t *testing.T) {
 		t.Errorf("Size() = %d, want -1", s.Size())
 	}
 	for name, steps := range map[string][]http.HandlerFunc{
-		"whole":        {chunked},
-		"length later": {cut(50000, chunked), file(want)},
-		"no break":     {chunked, raw(404, nil)},
+		"whole":        {plain},
+		"length later": {cut(50000, plain), file(want)},
+		"whole later":  {cut(50000, tagged), whole},
+		"never told":   {cut(50000, tagged), tagged},
+		"no break":     {plain, raw(404, nil)},
 	} {
 		got, err := read(t, serve(t, steps...).URL, opts)
 		if err != nil || !bytes.Equal(got, want) {
@@ -403,12 +419,16 @@ func TestUnknownSize(t *testing.T) {
 		}
 	}
 	from := 50000 - tailSize
-	_, err = read(t, serve(t, cut(50000, chunked), raw(206, want[from:], fmt.Sprintf("Content-Range: bytes %d-99999/*", from))).URL, opts)
+	_, err = read(t, serve(t, cut(50000, plain), raw(206, want[from:], fmt.Sprintf("Content-Range: bytes %d-99999/*", from))).URL, opts)
 	wantError(t, err, ErrNoResume, "does not tell the length")
-	_, err = read(t, serve(t, cut(50000, chunked), raw(206, want[from:49999], fmt.Sprintf("Content-Range: bytes %d-49998/49999", from))).URL, opts)
+	_, err = read(t, serve(t, cut(50000, plain), raw(206, want[from:49999], fmt.Sprintf("Content-Range: bytes %d-49998/49999", from))).URL, opts)
 	wantError(t, err, ErrChanged, "shorter than 50000")
-	_, err = read(t, serve(t, cut(50000, chunked), cut(10, chunked)).URL, opts)
+	_, err = read(t, serve(t, cut(50000, plain), cut(10, plain)).URL, opts)
 	wantError(t, err, ErrNoResume, "sends the whole file")
+	_, err = read(t, serve(t, cut(50000, tagged), raw(200, want[:49999], "ETag: "+etag, "Content-Length: 49999")).URL, opts)
+	wantError(t, err, ErrChanged, "shorter than 50000")
+	_, err = read(t, serve(t, cut(50000, tagged), raw(416, nil, "Content-Range: bytes */49999")).URL, opts)
+	wantError(t, err, ErrChanged, "shorter than 50000")
 }
 
 func unwrap(w http.ResponseWriter) http.ResponseWriter {
