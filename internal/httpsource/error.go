@@ -51,7 +51,7 @@ func (e *StatusError) Error() string {
 	text := strings.TrimSpace(fmt.Sprintf("status %d %s", e.Code, http.StatusText(e.Code)))
 	switch e.Code {
 	case http.StatusUnauthorized:
-		return text + ": the server wants a user and a password"
+		return text + ": user and password are missing or not accepted"
 	case http.StatusForbidden:
 		return text + ": the server does not give the file to this device"
 	case http.StatusNotFound:

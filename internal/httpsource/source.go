@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 )
 
 // Source is a file on a server. It is for one goroutine.
@@ -101,6 +102,10 @@ func checkRedirect(r *http.Request, via []*http.Request) error {
 		return fmt.Errorf("%w: to %.64q, which is neither http nor https", ErrRedirect, r.URL.Scheme)
 	case last.URL.Scheme == "https" && r.URL.Scheme != "https":
 		return fmt.Errorf("%w: from https to http, which is not safe", ErrRedirect)
+	}
+	// User and password of the URL are for its server, however a Location names it.
+	if first := via[0].URL; r.URL.User == nil && r.URL.Scheme == first.Scheme && strings.EqualFold(r.URL.Host, first.Host) {
+		r.URL.User = first.User
 	}
 	r.Header.Del("Referer") // it would hand the query, often a token, to another server
 	return nil

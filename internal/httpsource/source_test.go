@@ -597,7 +597,7 @@ func TestOpenErrors(t *testing.T) {
 		want error
 		text string
 	}{
-		{"401", raw(401, nil), nil, "status 401 Unauthorized: the server wants a user"},
+		{"401", raw(401, nil), nil, "status 401 Unauthorized: user and password are missing or not accepted"},
 		{"403", raw(403, nil), nil, "status 403 Forbidden"},
 		{"404", raw(404, nil), nil, "status 404 Not Found"},
 		{"500", raw(500, nil), nil, "status 500 Internal Server Error"},
@@ -665,6 +665,47 @@ func TestRedirect(t *testing.T) {
 	}
 	if hops != 20 {
 		t.Errorf("%d redirects, want 10 for each request", hops)
+	}
+}
+
+// TestRedirectPassword: user and password of the URL go along on the server that
+// they are for, and to no other.
+func TestRedirectPassword(t *testing.T) {
+	want := content(1000)
+	opts, _ := test()
+	var user, password string
+	target := func(w http.ResponseWriter, r *http.Request) {
+		user, password, _ = r.BasicAuth()
+		file(want)(w, r)
+	}
+	var location string
+	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/file" {
+			target(w, r)
+			return
+		}
+		w.Header().Set("Location", location)
+		w.WriteHeader(http.StatusFound)
+	})
+	other := serve(t, target)
+	detour := serve(t, raw(302, nil, "Location: "+s.URL+"/file"))
+	host := strings.TrimPrefix(s.URL, "http://")
+	for _, tt := range []struct{ name, location, user, password string }{
+		{"relative", "/file", "u", "p"},
+		{"absolute", s.URL + "/file", "u", "p"},
+		{"absolute, with a user of its own", "http://v:q@" + host + "/file", "v", "q"},
+		{"another port", other.URL, "", ""},
+		{"another host", strings.Replace(s.URL, "127.0.0.1", "localhost", 1) + "/file", "", ""},
+		{"by way of another server", detour.URL, "u", "p"},
+	} {
+		location, user, password = tt.location, "none", "none"
+		got, err := read(t, "http://u:p@"+host+"/", opts)
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: got %d bytes, error %v", tt.name, len(got), err)
+		}
+		if user != tt.user || password != tt.password {
+			t.Errorf("%s: user %q, password %q, want %q and %q", tt.name, user, password, tt.user, tt.password)
+		}
 	}
 }
 
