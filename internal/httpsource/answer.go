@@ -39,7 +39,7 @@ func (s *Source) send(header http.Header) error {
 	a.resp, err = s.client.Do(req) //nolint:bodyclose // hangUp closes it
 	idle.Stop()
 	if err != nil {
-		err = a.why(err)
+		err = a.why(s.blameProxy(err))
 		a.cancel(nil)
 		return err
 	}

@@ -37,7 +37,7 @@ var (
 	// device may be wrong.
 	ErrExpired = errors.New("the server's certificate has expired or is not valid yet, by the clock of this device")
 
-	errProxy    = errors.New("the proxy that the environment names is not a valid URL")
+	errProxy    = errors.New("no usable proxy")
 	errEncoding = errors.New("the server sends the file encoded")
 	errLocation = errors.New("the server redirects to something that is not a valid URL")
 	errClosed   = errors.New("download is closed")
@@ -56,6 +56,8 @@ func (e *StatusError) Error() string {
 		return text + ": the server does not give the file to this device"
 	case http.StatusNotFound:
 		return text + ": there is no such file on the server"
+	case http.StatusProxyAuthRequired:
+		return text + ": user and password for the proxy are missing or not accepted"
 	}
 	return text
 }
@@ -69,11 +71,47 @@ func (e *StatusError) temporary() bool {
 	return e.Code >= http.StatusInternalServerError
 }
 
+// proxyStatusError is a proxy's refusal to connect to the server.
+type proxyStatusError struct {
+	host string // of the proxy, with its port
+	code int
+}
+
+func (e *proxyStatusError) Error() string {
+	return strings.TrimSpace(fmt.Sprintf("the proxy %s answers: %d %s", e.host, e.code, http.StatusText(e.code)))
+}
+
+// proxyError is a failure to reach a proxy.
+type proxyError struct {
+	host  string // of the proxy, with its port
+	cause error
+}
+
+func (e *proxyError) Error() string { return fmt.Sprintf("proxy %s: %v", e.host, e.cause) }
+func (e *proxyError) Unwrap() error { return e.cause }
+
+// blameProxy puts the name of the proxy before what it, and not the server,
+// failed with.
+func (s *Source) blameProxy(err error) error {
+	op, ok := errors.AsType[*net.OpError](err)
+	if !ok || op.Op != "proxyconnect" {
+		return err
+	}
+	cause := op.Err
+	if certificateFault(cause) == nil { // those words are about the server
+		cause = plain(cause)
+	}
+	return &proxyError{s.proxy, cause}
+}
+
 // isFinal reports whether an attempt failed with something that another one
 // cannot change, or must not.
 func isFinal(err error) bool {
 	if status, ok := errors.AsType[*StatusError](err); ok {
 		return !status.temporary()
+	}
+	if refusal, ok := errors.AsType[*proxyStatusError](err); ok {
+		return refusal.code == http.StatusForbidden || refusal.code == http.StatusProxyAuthRequired
 	}
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return true
@@ -133,6 +171,9 @@ func plain(err error) error {
 	inner := err
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		inner = u.Err // without the URL, whose query may be a token
+	}
+	if p, ok := errors.AsType[*proxyError](err); ok {
+		return &plainError{cutText(p.Error()), p}
 	}
 	text := inner.Error()
 	sentinel := certificateFault(err)

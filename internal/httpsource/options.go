@@ -42,8 +42,8 @@ const (
 // the system's certificates and uses no proxy.
 type Options struct {
 	Trust Trust
-	// Proxy returns the proxy for a request, nil for none. Its errors are not
-	// printed, as they may hold a password. Nil is no proxy.
+	// Proxy returns the proxy for a request, nil for none. Its errors are
+	// printed: they must not hold a password. Nil is no proxy.
 	Proxy func(*http.Request) (*url.URL, error)
 	// Retries bounds how often a broken download is taken up again without
 	// progress. 0 is DefaultRetries, less is never.

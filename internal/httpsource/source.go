@@ -19,7 +19,8 @@ type Source struct {
 	url    *url.URL
 	ctx    context.Context // of the whole download
 	cancel context.CancelCauseFunc
-	limit  timer // of the whole download
+	limit  timer  // of the whole download
+	proxy  string // host and port of the last request's, "" for none
 
 	answer *answer   // nil while there is no connection
 	size   int64     // of the file in bytes, -1 if unknown
@@ -43,11 +44,10 @@ func Open(ctx context.Context, rawURL string, opts Options) (*Source, error) {
 		return nil, errors.New("download: not a valid http or https URL")
 	}
 	opts = opts.withDefaults()
-	client, err := newClient(opts)
-	if err != nil {
+	s := &Source{opts: opts, url: u, size: -1}
+	if s.client, err = s.newClient(); err != nil {
 		return nil, err
 	}
-	s := &Source{opts: opts, client: client, url: u, size: -1}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	s.limit = opts.afterFunc(opts.Total, func() { s.cancel(ErrTooSlow) })
 	if err := s.begin(); err != nil {
@@ -58,15 +58,16 @@ func Open(ctx context.Context, rawURL string, opts Options) (*Source, error) {
 }
 
 // newClient makes a client for one download.
-func newClient(opts Options) (*http.Client, error) {
-	tlsConfig, err := opts.Trust.config()
+func (s *Source) newClient() (*http.Client, error) {
+	tlsConfig, err := s.opts.Trust.config()
 	if err != nil {
 		return nil, err
 	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	t := &http.Transport{
-		Proxy:                  opts.proxy,
+		Proxy:                  s.proxyFor,
+		OnProxyConnectResponse: checkConnect,
 		DialContext:            (&net.Dialer{Timeout: dialLimit}).DialContext,
 		TLSClientConfig:        tlsConfig,
 		TLSHandshakeTimeout:    handshakeLimit,
@@ -80,15 +81,29 @@ func newClient(opts Options) (*http.Client, error) {
 	return &http.Client{Transport: t, CheckRedirect: checkRedirect}, nil
 }
 
-func (o Options) proxy(r *http.Request) (*url.URL, error) {
-	if o.Proxy == nil {
+// proxyFor returns the proxy for a request, and notes it for errors. It is
+// called while the request is sent, not beside it.
+func (s *Source) proxyFor(r *http.Request) (*url.URL, error) {
+	s.proxy = ""
+	if s.opts.Proxy == nil {
 		return nil, nil
 	}
-	u, err := o.Proxy(r)
+	u, err := s.opts.Proxy(r)
 	if err != nil {
-		return nil, errProxy
+		return nil, fmt.Errorf("%w: %w", errProxy, err)
+	}
+	if u != nil {
+		s.proxy = u.Host
 	}
 	return u, nil
+}
+
+// checkConnect tells a proxy's refusal to connect from an answer of the server.
+func checkConnect(_ context.Context, proxy *url.URL, _ *http.Request, resp *http.Response) error {
+	if resp.StatusCode == http.StatusOK {
+		return nil
+	}
+	return &proxyStatusError{proxy.Host, resp.StatusCode}
 }
 
 // checkRedirect keeps a download that began with a verified server from

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -776,12 +778,89 @@ func TestProxy(t *testing.T) {
 	if asked != "http://elsewhere.invalid/update.mender" {
 		t.Errorf("the proxy was asked for %q", asked)
 	}
-	opts.Proxy = func(*http.Request) (*url.URL, error) { return nil, errors.New("invalid proxy http://u:secret@p") }
+	opts.Proxy = func(*http.Request) (*url.URL, error) { return nil, errors.New("http_proxy is wrong") }
 	_, err = read(t, "http://elsewhere.invalid/update.mender", opts)
-	wantError(t, err, errProxy, "proxy")
-	if strings.Contains(err.Error(), "secret") {
-		t.Errorf("error %v tells a secret", err)
+	wantError(t, err, errProxy, "no usable proxy: http_proxy is wrong")
+}
+
+// TestProxyFaults: what the proxy does wrong is told as the proxy's, and without
+// its password.
+func TestProxyFaults(t *testing.T) {
+	for _, status := range []int{403, 404, 407, 502} {
+		opts, slept := test()
+		opts.Retries = 2
+		want := 2
+		if status == 403 || status == 407 {
+			want = 1 // for the break before
+		}
+		b := content(1000)
+		target := httptest.NewTLSServer(cut(100, file(b, "ETag: "+etag)))
+		defer target.Close()
+		opts.Trust.SkipVerify = true
+		calls := 0
+		proxy := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			if calls++; calls > 1 {
+				w.WriteHeader(status)
+				return
+			}
+			tunnel(t, w, target.Listener.Addr().String())
+		})
+		opts.Proxy = func(*http.Request) (*url.URL, error) {
+			return url.Parse(strings.Replace(proxy.URL, "//", "//u:secret@", 1))
+		}
+		_, err := read(t, "https://elsewhere.invalid/update.mender", opts)
+		text := fmt.Sprintf("the proxy %s answers: %d %s", strings.TrimPrefix(proxy.URL, "http://"), status, http.StatusText(status))
+		wantError(t, err, nil, text)
+		if strings.Contains(err.Error(), "secret") {
+			t.Errorf("error %v tells a secret", err)
+		}
+		if len(*slept) != want {
+			t.Errorf("status %d: slept %v, want %d times", status, *slept, want)
+		}
 	}
+	opts, _ := test()
+	gone := serve(t, file(nil))
+	gone.Close()
+	secure := httptest.NewUnstartedServer(http.NotFoundHandler())
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	secure.StartTLS()
+	defer secure.Close()
+	for _, tt := range []struct{ proxy, text string }{
+		{gone.URL, "proxy " + strings.TrimPrefix(gone.URL, "http://") + ": "},
+		{secure.URL, "proxy " + strings.TrimPrefix(secure.URL, "https://") + ": "},
+		{"http://proxy.invalid:3128", `proxy proxy.invalid:3128: `},
+	} {
+		opts.Proxy = func(*http.Request) (*url.URL, error) {
+			return url.Parse(strings.Replace(tt.proxy, "//", "//u:secret@", 1))
+		}
+		for _, scheme := range []string{"http", "https"} {
+			_, err := read(t, scheme+"://elsewhere.invalid/update.mender", opts)
+			wantError(t, err, nil, ": "+tt.text)
+			if strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "proxyconnect") || errors.Is(err, ErrUntrusted) {
+				t.Errorf("error %v, want one of the proxy and without secrets", err)
+			}
+		}
+	}
+}
+
+// tunnel connects the client of a CONNECT request with an address.
+func tunnel(t *testing.T, w http.ResponseWriter, addr string) {
+	t.Helper()
+	up, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer up.Close()
+	down, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer down.Close()
+	_, _ = io.WriteString(down, "HTTP/1.1 200 OK\r\n\r\n")
+	go func() { _, _ = io.Copy(up, down) }()
+	_, _ = io.Copy(down, up)
 }
 
 func TestWait(t *testing.T) {
