@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"os"
@@ -64,25 +65,73 @@ func (p *program) trust(d *device.Device) httpsource.Trust {
 
 // environmentProxy returns the proxies that http_proxy, https_proxy and
 // no_proxy name. The last is a list with commas, as Go and most programs have
-// it, or with spaces, as mender-update 5 wants it.
+// it, or with spaces, as mender-update 5 wants it. A variable that is wrong is an
+// error of the request that it is for.
 func environmentProxy() (func(*http.Request) (*url.URL, error), error) {
-	var undo []func() error
+	set, wrong := map[string]string{}, map[string]error{}
 	for _, name := range []string{"NO_PROXY", "no_proxy"} {
-		list, ok := os.LookupEnv(name)
-		if !ok || !strings.Contains(list, " ") {
-			continue
+		if list := os.Getenv(name); strings.Contains(list, " ") {
+			set[name] = strings.Join(strings.Fields(strings.ReplaceAll(list, ",", " ")), ",")
 		}
-		if err := os.Setenv(name, strings.Join(strings.Fields(strings.ReplaceAll(list, ",", " ")), ",")); err != nil {
-			return nil, err
-		}
-		undo = append(undo, func() error { return os.Setenv(name, list) })
 	}
-	// The first call reads the environment for all that follow. State scripts
-	// get the variables as they were.
-	_, _ = http.ProxyFromEnvironment(&http.Request{URL: &url.URL{Scheme: "http", Host: "localhost"}})
+	for _, scheme := range []string{"http", "https"} {
+		name := scheme + "_proxy"
+		if upper := strings.ToUpper(name); os.Getenv(upper) != "" {
+			name = upper // it goes first
+		}
+		if v := os.Getenv(name); v != "" && !isProxy(v) {
+			// Go would reach the server directly, or ask some other host. Which
+			// requests need no proxy, it still can tell.
+			set[name] = "http://wrong.invalid"
+			wrong[scheme] = fmt.Errorf("%s is not the address of a proxy", name) // without it: it may hold a password
+		}
+	}
+	if err := withEnvironment(set, func() {
+		// The first call reads the environment for all that follow.
+		_, _ = http.ProxyFromEnvironment(&http.Request{URL: &url.URL{Scheme: "http", Host: "localhost"}})
+	}); err != nil {
+		return nil, err
+	}
+	return func(r *http.Request) (*url.URL, error) {
+		u, err := http.ProxyFromEnvironment(r)
+		if u != nil && wrong[r.URL.Scheme] != nil {
+			return nil, wrong[r.URL.Scheme]
+		}
+		return u, err
+	}, nil
+}
+
+// isProxy reports whether a variable holds the URL of a proxy, or its host and
+// port.
+func isProxy(v string) bool {
+	if !strings.Contains(v, "://") {
+		v = "http://" + v
+	}
+	u, err := url.Parse(v)
+	if err != nil || u.Hostname() == "" {
+		return false
+	}
+	switch u.Scheme {
+	case "http", "https", "socks5", "socks5h":
+		return true
+	}
+	return false
+}
+
+// withEnvironment runs do with other values of variables. State scripts get them
+// as they were.
+func withEnvironment(set map[string]string, do func()) error {
+	was := map[string]string{}
 	var err error
-	for _, f := range undo {
-		err = errors.Join(err, f())
+	for name, value := range set {
+		was[name] = os.Getenv(name)
+		err = errors.Join(err, os.Setenv(name, value))
 	}
-	return http.ProxyFromEnvironment, err
+	if err == nil {
+		do()
+	}
+	for name, value := range was {
+		err = errors.Join(err, os.Setenv(name, value))
+	}
+	return err
 }
