@@ -30,9 +30,11 @@ func (p *program) openURL(ctx context.Context, d *device.Device, rawURL string) 
 	if err != nil {
 		return source{}, err
 	}
-	if u, err := url.Parse(rawURL); err == nil { // otherwise Open says so
-		p.log.Info().Msgf("Performing remote update from: [%s].", httpsource.Redact(u))
+	u, err := httpsource.Parse(rawURL)
+	if err != nil {
+		return source{}, err
 	}
+	p.log.Info().Msgf("Performing remote update from: [%s].", httpsource.Redact(u))
 	trust := p.trust(d)
 	if trust.SkipVerify {
 		p.log.Warn().Msg("servers are not verified: whoever is on the way to them can replace the artifact")

@@ -33,15 +33,25 @@ type Source struct {
 	err      error  // how it ended
 }
 
+// Parse reads a URL that [Open] accepts. A port alone is none: Go would take this
+// machine for the host.
+func Parse(rawURL string) (*url.URL, error) {
+	u, err := url.Parse(rawURL)
+	if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" {
+		// The cause stays out: it may quote a part of the password.
+		return nil, errors.New("download: not a valid http or https URL")
+	}
+	return u, nil
+}
+
 // Open asks the server for the file at rawURL, whose scheme is http or https,
 // and returns when its answer begins. It does not retry: whoever made a mistake
 // in the URL learns of it at once. The end of ctx ends the download, with the
 // cause of ctx. The caller closes the source.
 func Open(ctx context.Context, rawURL string, opts Options) (*Source, error) {
-	u, err := url.Parse(rawURL)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		// The cause stays out: it may quote a part of the password.
-		return nil, errors.New("download: not a valid http or https URL")
+	u, err := Parse(rawURL)
+	if err != nil {
+		return nil, err
 	}
 	opts = opts.withDefaults()
 	s := &Source{opts: opts, url: u, size: -1}
@@ -115,6 +125,8 @@ func checkRedirect(r *http.Request, via []*http.Request) error {
 		return fmt.Errorf("%w: more than %d", ErrRedirect, maxRedirects)
 	case r.URL.Scheme != "http" && r.URL.Scheme != "https":
 		return fmt.Errorf("%w: to %.64q, which is neither http nor https", ErrRedirect, r.URL.Scheme)
+	case r.URL.Hostname() == "":
+		return fmt.Errorf("%w: to a URL without a host", ErrRedirect)
 	case last.URL.Scheme == "https" && r.URL.Scheme != "https":
 		return fmt.Errorf("%w: from https to http, which is not safe", ErrRedirect)
 	}

@@ -609,6 +609,7 @@ func TestOpenErrors(t *testing.T) {
 		{"304", raw(304, nil), nil, "status 304 Not Modified"},
 		{"encoded", raw(200, []byte("x"), "Content-Encoding: gzip"), errEncoding, `"gzip"`},
 		{"redirect to a file", raw(302, nil, "Location: file:///etc/passwd"), ErrRedirect, `to "file"`},
+		{"redirect to no host", raw(302, nil, "Location: http://:1/"), ErrRedirect, "without a host"},
 		{"redirect to nonsense", raw(302, nil, "Location: http://secret:secret@host:x/"), errLocation, "redirects to something"},
 		{"hangs up", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, ErrBroken, "the connection broke"},
 		{"large header", raw(200, nil, "X: "+strings.Repeat("x", 2*maxHeader)), nil, "exceeded"},
@@ -737,6 +738,8 @@ func TestSecrets(t *testing.T) {
 		"http://user:secret@host:port/",
 		"http://%zz-secret",
 		"http:///secret",
+		"http://:80/secret",
+		"http://user:secret@:80/",
 		"http:secret",
 		"ftp://secret",
 	} {
