@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -70,6 +71,9 @@ func (a *answer) why(err error) error {
 	}
 	return plain(err)
 }
+
+// chunked reports whether the body tells its own end.
+func (a *answer) chunked() bool { return slices.Contains(a.resp.TransferEncoding, "chunked") }
 
 // readFull fills p.
 func (a *answer) readFull(p []byte) (int, error) {

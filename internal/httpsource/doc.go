@@ -13,6 +13,9 @@
 // A server that sends the whole file instead is read from its start up to the
 // position, but only if ETag or Last-Modified prove that it is the same file.
 //
+// Without a length and without chunks, the end of the connection is the end of
+// the file. One where no artifact can end is taken for a break.
+//
 // The server is not trusted to be right or to end. Time without data, time of
 // the whole, retries without progress, redirects, headers and buffers have
 // limits, see options.go. What the stream holds is checked by its reader.

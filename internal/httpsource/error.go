@@ -24,7 +24,10 @@ var (
 	// ErrBroken means that a connection ended before the data did. It stands
 	// for io.EOF and io.ErrUnexpectedEOF, which a reader of the stream would
 	// take for the end of the file.
-	ErrBroken   = errors.New("the connection broke")
+	ErrBroken = errors.New("the connection broke")
+	// ErrNoLength means that the data ended where no artifact does, and that
+	// nothing proves that the file does.
+	ErrNoLength = errors.New("the data ended within the artifact, and the server told no length: the connection may have broken")
 	ErrIdle     = errors.New("no data within the time limit")
 	ErrTooSlow  = errors.New("not complete within the time limit")
 	ErrRedirect = errors.New("redirect refused")

@@ -28,6 +28,10 @@ const (
 	// tailSize is how much is read again after a break, to compare it, in bytes.
 	tailSize = 4 << 10
 
+	// endSize is the least that ends each artifact, in bytes: the two blocks of
+	// zeros behind a tar archive.
+	endSize = 1 << 10
+
 	readBuffer   = 64 << 10 // of a connection, in bytes
 	writeBuffer  = 4 << 10
 	maxHeader    = 64 << 10 // of a response, in bytes

@@ -30,6 +30,7 @@ type Source struct {
 	tail     []byte // the last of them, at most tailSize
 	failures int    // since there was progress
 	failedAt int64  // pos at the last failure
+	endedAt  int64  // pos at the last end that nothing proved, -1 before the first
 	err      error  // how it ended
 }
 
@@ -54,7 +55,7 @@ func Open(ctx context.Context, rawURL string, opts Options) (*Source, error) {
 		return nil, err
 	}
 	opts = opts.withDefaults()
-	s := &Source{opts: opts, url: u, size: -1}
+	s := &Source{opts: opts, url: u, size: -1, endedAt: -1}
 	if s.client, err = s.newClient(); err != nil {
 		return nil, err
 	}
@@ -162,7 +163,7 @@ func (s *Source) Read(p []byte) (int, error) {
 			s.took(p[:n])
 			return n, nil
 		case errors.Is(err, io.EOF) && s.size < 0:
-			s.err = io.EOF
+			s.err = s.end()
 		case errors.Is(err, io.EOF):
 			s.err = s.resume(ErrBroken)
 		case err != nil:
@@ -170,6 +171,22 @@ func (s *Source) Read(p []byte) (int, error) {
 		}
 	}
 	return 0, s.err
+}
+
+// end is at the end of data whose length is unknown. Where only the end of the
+// connection ends it, and it cannot be an artifact's, it is a break. One that
+// comes again at the same place is none that time heals.
+func (s *Source) end() error {
+	last := s.tail[max(0, len(s.tail)-endSize):]
+	complete := len(last) == endSize && len(bytes.Trim(last, "\x00")) == 0
+	switch {
+	case complete || s.answer.chunked():
+		return io.EOF
+	case s.pos == s.endedAt:
+		return s.describe(ErrNoLength)
+	}
+	s.endedAt = s.pos
+	return s.resume(ErrNoLength)
 }
 
 // took counts what was read, and keeps the end of it.

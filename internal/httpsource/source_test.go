@@ -433,6 +433,50 @@ func TestUnknownSize(t *testing.T) {
 	wantError(t, err, ErrChanged, "shorter than 50000")
 }
 
+// TestUnframed: where only the end of the connection ends the data, an end that
+// cannot be the artifact's is one of the connection.
+func TestUnframed(t *testing.T) {
+	const unframed = "Transfer-Encoding: identity" // Go's server then tells no length
+	artifact := append(content(10000), make([]byte, endSize)...)
+	tag := "ETag: " + etag
+	cutAt := func(n int) http.HandlerFunc { return raw(200, artifact[:n], unframed, tag) }
+	for _, tt := range []struct {
+		name  string
+		steps []http.HandlerFunc
+		want  int   // bytes
+		err   error // nil: whole
+		asked int
+	}{
+		{"whole", []http.HandlerFunc{cutAt(len(artifact))}, len(artifact), nil, 1},
+		{"resumed", []http.HandlerFunc{cutAt(6000), file(artifact, tag)}, len(artifact), nil, 2},
+		{"resumed twice without a length", []http.HandlerFunc{cutAt(6000), cutAt(7000), cutAt(len(artifact))}, len(artifact), nil, 3},
+		{"ends there again", []http.HandlerFunc{cutAt(6000)}, 6000, ErrNoLength, 2},
+		{"ends before the first block", []http.HandlerFunc{cutAt(100)}, 100, ErrNoLength, 2},
+		{"empty", []http.HandlerFunc{cutAt(0)}, 0, ErrNoLength, 2},
+		{"cannot resume", []http.HandlerFunc{cutAt(6000), raw(200, artifact)}, 6000, ErrNoResume, 2},
+		{"the length proves the end", []http.HandlerFunc{cutAt(6000), file(artifact[:6000], tag)}, 6000, nil, 2},
+		{"in chunks", []http.HandlerFunc{chunked(200, artifact[:6000])}, 6000, nil, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			opts, _ := test()
+			s := serve(t, tt.steps...)
+			got, err := read(t, s.URL, opts)
+			if !bytes.Equal(got, artifact[:tt.want]) {
+				t.Errorf("got %d bytes, want the first %d", len(got), tt.want)
+			}
+			switch {
+			case tt.err != nil:
+				wantError(t, err, tt.err, "server")
+			case err != nil:
+				t.Error(err)
+			}
+			if n := len(s.headers("Range")); n != tt.asked {
+				t.Errorf("%d requests, want %d", n, tt.asked)
+			}
+		})
+	}
+}
+
 func unwrap(w http.ResponseWriter) http.ResponseWriter {
 	if c, ok := w.(*cutWriter); ok {
 		return c.ResponseWriter
