@@ -113,7 +113,7 @@ func (s *Source) checkRest(resp *http.Response, from int64) (int64, error) {
 	case http.StatusRequestedRangeNotSatisfiable:
 		return 0, s.refusedRange(resp.Header, from)
 	default:
-		return 0, &StatusError{resp.StatusCode}
+		return 0, statusError(resp)
 	}
 	if err := checkEncoding(resp.Header); err != nil {
 		return 0, err

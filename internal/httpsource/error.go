@@ -9,7 +9,9 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
+	"time"
 	"unicode"
 )
 
@@ -47,7 +49,19 @@ var (
 )
 
 // StatusError is an answer with a status that is not the file.
-type StatusError struct{ Code int }
+type StatusError struct {
+	Code int
+	wait time.Duration // that the server asks for, 0 if it does not
+}
+
+func statusError(resp *http.Response) *StatusError {
+	e := &StatusError{Code: resp.StatusCode}
+	// The form with a date is left out: the clock of a device may be wrong.
+	if n, err := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 31); err == nil {
+		e.wait = time.Duration(n) * time.Second
+	}
+	return e
+}
 
 // Error names the status, and for common ones what it means here.
 func (e *StatusError) Error() string {

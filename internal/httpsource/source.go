@@ -215,6 +215,9 @@ func (s *Source) resume(cause error) error {
 			return s.describe(fmt.Errorf("tried maximum amount of times (%d): %w", s.opts.Retries, cause))
 		}
 		wait := s.opts.wait(s.failures)
+		if status, ok := errors.AsType[*StatusError](cause); ok {
+			wait = max(wait, min(status.wait, maxWait))
+		}
 		s.opts.Report(Retry{Err: cause, Offset: s.pos, Attempt: s.failures, Of: s.opts.Retries, Wait: wait})
 		s.opts.sleep(s.ctx, wait)
 		if s.ctx.Err() != nil {
@@ -234,7 +237,7 @@ func (s *Source) begin() error {
 	}
 	resp := s.answer.resp
 	if resp.StatusCode != http.StatusOK {
-		return &StatusError{resp.StatusCode}
+		return statusError(resp)
 	}
 	s.size = resp.ContentLength
 	s.valid = validatorOf(resp.Header)

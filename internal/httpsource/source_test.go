@@ -360,6 +360,27 @@ func TestTemporary(t *testing.T) {
 	}
 }
 
+// TestRetryAfter: a server may say how long it needs, up to the longest pause.
+func TestRetryAfter(t *testing.T) {
+	want := content(10000)
+	for value, pause := range map[string]time.Duration{
+		"7": 7 * time.Second, "1": 2 * time.Second, "60": time.Minute, "3600": time.Minute, "99999999999999999999": 2 * time.Second,
+		"0": 2 * time.Second, "-5": 2 * time.Second, "soon": 2 * time.Second, "Mon, 01 Jan 2024 00:00:00 GMT": 2 * time.Second,
+	} {
+		for _, status := range []int{429, 503} {
+			opts, slept := test()
+			busy := raw(status, nil, "Retry-After: "+value)
+			got, err := read(t, serve(t, cut(100, file(want)), busy, file(want)).URL, opts)
+			if err != nil || !bytes.Equal(got, want) {
+				t.Errorf("%q: got %d bytes, error %v", value, len(got), err)
+			}
+			if want := []time.Duration{time.Second, pause}; !slices.Equal(*slept, want) {
+				t.Errorf("status %d, %q: slept %v, want %v", status, value, *slept, want)
+			}
+		}
+	}
+}
+
 // TestShortRanges: a server may send less than it was asked for.
 func TestShortRanges(t *testing.T) {
 	want := content(20000)
