@@ -14,7 +14,8 @@
 // position, but only if ETag or Last-Modified prove that it is the same file.
 //
 // Without a length and without chunks, the end of the connection is the end of
-// the file. One where no artifact can end is taken for a break.
+// the file. One where no artifact can end is taken for a break. A break behind
+// many zeros is not told from it.
 //
 // The server is not trusted to be right or to end. Time without data, time of
 // the whole, retries without progress, redirects, headers and buffers have
