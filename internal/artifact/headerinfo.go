@@ -252,8 +252,8 @@ func (h *Header) setClears(v any) error {
 	return nil
 }
 
-// typeInfoPairs checks an object of type-info, nil if it is absent. It must not repeat what
-// header-info says: readers differ in which of the two wins.
+// typeInfoPairs checks an object of type-info, nil if it is absent. It must not
+// repeat what header-info says: readers differ in which of the two wins.
 func typeInfoPairs(v any, reserved ...string) (object, error) {
 	if v == nil {
 		return nil, nil

@@ -15,7 +15,7 @@ func TestHealthUnit(t *testing.T) {
 		"/etc/systemd/system/app@.service":            "[Service]\nExecStart=/bin/cat\nStandardInput=socket\n",
 		"/etc/systemd/system/sockets.target.d/a.conf": "[Unit]\nWants=app.socket\n",
 		"/etc/usb-updater/usb-updater.conf": `{"HealthDeadlineSeconds": 0, "Health": {
-			"TCP": ["127.0.0.1:8080"], "RequiredUnits": ["app.socket"], "StableSeconds": 1, "AllowFailedUnits": []}}` + "\n",
+			"TCP": ["127.0.0.1:8080"], "RequiredUnits": ["app.socket", "dbus.service"], "StableSeconds": 1, "AllowFailedUnits": []}}` + "\n",
 		"/etc/usb-updater/health.d/10-app": "#!/bin/sh\nset -e\ntest -b /dev/vda\nif head -c 1 /dev/vda; then exit 1; fi\n",
 	}}))
 	d := l.start(t)
