@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"iter"
 	"maps"
 	"os"
 	"slices"
@@ -92,8 +93,8 @@ func (p *program) install(ctx context.Context, d *device.Device) (int, error) {
 			return p.notModified(err)
 		}
 		if unknown != nil { // an update module has no use for it
-			for line := range strings.Lines(unknown.Error()) {
-				p.log.Warn().Msg(strings.TrimSpace(line))
+			for cause := range causes(unknown) {
+				p.log.Warn().Msg(cause)
 			}
 		}
 		written, err := e.Write(ctx, plan)
@@ -125,8 +126,8 @@ func (p *program) ready(ctx context.Context, e *install.Engine) error {
 		if _, err = e.Recover(ctx); err == nil {
 			err = errors.New("its commit was not finished, and is now")
 		}
-		for line := range strings.Lines(err.Error()) {
-			p.log.Warn().Msgf("update %.64q: %s", r.Pending.ArtifactName, strings.TrimSpace(line))
+		for cause := range causes(err) {
+			p.log.Warn().Msgf("update %.64q: %s", r.Pending.ArtifactName, cause)
 		}
 	}
 	if action == install.ActionRefuse && r.Pending == nil { // there is nothing to commit or roll back
@@ -139,14 +140,7 @@ func (p *program) ready(ctx context.Context, e *install.Engine) error {
 func (p *program) installed(ctx context.Context, e *install.Engine, out install.Outcome, err error) (int, error) {
 	switch {
 	case errors.Is(err, install.ErrStopped):
-		code, err := p.stopped(ctx, e, err)
-		if out.NeedsReboot { // nobody is told later
-			p.print(textNeedsReboot)
-		}
-		if code == exitOK && out.NeedsReboot && p.rebootExitCode {
-			code = exitReboot
-		}
-		return code, err
+		_, err = p.stopped(ctx, e, err) // nobody is told of the reboot later
 	case out.Committed:
 		p.print(textAllDone)
 	case err != nil && !out.Begun:
@@ -399,10 +393,21 @@ func (p *program) showName(d *device.Device, r state.Record) (int, error) {
 	return exitOK, nil
 }
 
+// causes are the lines of an error that was joined of several.
+func causes(err error) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for line := range strings.Lines(err.Error()) {
+			if !yield(strings.TrimSpace(line)) {
+				return
+			}
+		}
+	}
+}
+
 // explain prints an error, one line for each cause, and what to do about it.
 func (p *program) explain(err error) {
-	for line := range strings.Lines(err.Error()) {
-		p.log.Error().Msg(strings.TrimSpace(line))
+	for cause := range causes(err) {
+		p.log.Error().Msg(cause)
 	}
 	for _, h := range hints {
 		if errors.Is(err, h.err) {

@@ -21,6 +21,7 @@ import (
 	"github.com/usb-updater/usb-updater/internal/device"
 	"github.com/usb-updater/usb-updater/internal/install"
 	"github.com/usb-updater/usb-updater/internal/report"
+	"github.com/usb-updater/usb-updater/internal/runner"
 )
 
 // version is set by the linker.
@@ -49,16 +50,12 @@ type signalError struct{ syscall.Signal }
 
 func (s signalError) Error() string { return "interrupted by signal: " + s.String() }
 
-// withSignals cancels the context at SIGINT, SIGTERM and SIGHUP, with the signal as
-// the cause. A second signal kills.
+// withSignals cancels the context at [runner.EndSignals], with the signal as the
+// cause. A second signal kills.
 func withSignals(parent context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	ch := make(chan os.Signal, 1)
-	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
-		if !signal.Ignored(s) { // as nohup and shells have it for what is to go on without them
-			signal.Notify(ch, s)
-		}
-	}
+	signal.Notify(ch, runner.EndSignals()...)
 	// Caught, not ignored, so that programs that are run here keep the default:
 	// a reader that went away must not end an update half way.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)

@@ -23,6 +23,7 @@ import (
 	"github.com/usb-updater/usb-updater/internal/device"
 	"github.com/usb-updater/usb-updater/internal/gate"
 	"github.com/usb-updater/usb-updater/internal/report"
+	"github.com/usb-updater/usb-updater/internal/runner"
 )
 
 // version is set by the linker.
@@ -31,13 +32,7 @@ var version = "devel"
 func main() { os.Exit(mainCode()) }
 
 func mainCode() int {
-	heeded := []os.Signal{syscall.SIGTERM}
-	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGHUP} {
-		if !signal.Ignored(s) { // as nohup and shells have it for what is to go on without them
-			heeded = append(heeded, s)
-		}
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), heeded...)
+	ctx, stop := signal.NotifyContext(context.Background(), runner.EndSignals()...)
 	// Caught, not ignored, so that programs that are run here keep the default:
 	// a reader that went away must not end an update half way.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)

@@ -44,7 +44,7 @@ func (l *lab) powerOn(ctx context.Context, image *medium.Image, own [2]blockSet,
 	}
 	h.life = &life{trace: h.server.Trace(), own: cloneOwn(own), plug: -1, names: names}
 	h.machine, err = vm.Start(ctx, vm.Config{
-		Dir: h.dir, Disk: h.server.URL(), Format: "raw", Firmware: l.parts.Firmware(vm.UBoot), Cache: "writeback", Extra: []string{"-m", "256", "-cpu", "max,avx=off,avx2=off"},
+		Dir: h.dir, Disk: h.server.URL(), Firmware: l.parts.Firmware(vm.UBoot), Cache: "writeback", Extra: []string{"-m", "256", "-cpu", "max,avx=off,avx2=off"},
 	})
 	if err != nil {
 		return nil, errors.Join(err, h.cut())

@@ -224,7 +224,7 @@ func (l *lab) boot(dir string) error {
 
 // machine describes a machine whose files are in the directory.
 func (l *lab) machine(dir string) Config {
-	return Config{Dir: dir, Disk: filepath.Join(dir, "disk"), Format: "raw", Firmware: l.parts.Firmware(l.loader)}
+	return Config{Dir: dir, Disk: filepath.Join(dir, "disk"), Firmware: l.parts.Firmware(l.loader)}
 }
 
 // config describes a new device that runs the lab's release and has never been

@@ -21,7 +21,6 @@ import (
 type Config struct {
 	Dir      string   // for its sockets and its log; must be short
 	Disk     string   // image file
-	Format   string   // of the disk: "raw" or "qcow2"
 	Firmware string   // for -bios; "" is the PC BIOS of QEMU
 	State    string   // what Suspend has kept of a machine that is made of the same, to go on from; or ""
 	Cache    string   // of the disk, in QEMU's words; "" is "unsafe", for runs without power cuts
@@ -63,7 +62,7 @@ func Start(ctx context.Context, cfg Config) (*Machine, error) {
 		"-display", "none", "-nic", "none", "-vga", "none",
 		"-chardev", "socket,id=console,path=" + serialPath + ",server=on,wait=on", "-serial", "chardev:console",
 		"-qmp", "unix:" + qmpPath + ",server=on,wait=off",
-		"-drive", "if=none,id=disk,file=" + cfg.Disk + ",format=" + cfg.Format + ",cache=" + cfg.Cache,
+		"-drive", "if=none,id=disk,file=" + cfg.Disk + ",format=raw,cache=" + cfg.Cache,
 		"-device", "virtio-blk-pci,drive=disk", "-device", "qemu-xhci,id=xhci",
 	}
 	if cfg.Firmware != "" {
